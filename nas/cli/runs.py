@@ -39,9 +39,9 @@ otherwise as a folder of files.
 
 The table must have the features of the search, with values of the same types. All of its columns
 are kept; those of CSV are written as strings, exactly as they are. LABEL__output is the predicted
-number, or the probability of the second of two classes. For more classes, it is an array of
-probabilities, in the order of the .json file of `cerebros-spark export`. LABEL__class is the
-predicted class.
+number. For classes, LABEL__class is the predicted one, and LABEL__probability_CLASS the probability
+of each; of more than 100, LABEL__output is an array of them, in the order of the .json file of
+`cerebros-spark export`.
 
 CSV is read as in the search; give options only if the files differ. Without a header, the labels
 may be missing.

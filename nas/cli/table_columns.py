@@ -6,6 +6,9 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from cerebros_spark.core.errors import ArgumentError, DataError
 from nas.cli.column_kinds import (
     BOOLEAN,
@@ -21,6 +24,7 @@ from nas.cli.column_kinds import (
 )
 from nas.cli.spark_types import cast_sql, quote_name
 from nas.cli.table import Table, describe_kinds
+from nas.results.output_columns import OUTPUT
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +52,8 @@ _WORDS = {
 
 FEATURE = "it was a feature of the search"
 """Why new rows must have a column."""
+
+_MOST_PROBABILITIES = 100  # columns; more classes stay an array
 
 _MOST_SHOWN = 8  # columns in an error
 
@@ -219,23 +225,61 @@ def predict_table(
         *(f"{quote_name(name)} as {hidden}" for name, hidden in kept.items()),
     )
     predictions = result.transform(both)
-    added = predictions.columns[len(both.columns) :]
+    columns: dict[str, str] = {}
+    for name in predictions.columns[len(both.columns) :]:
+        quoted = quote_name(name)
+        probabilities = _name_probabilities(result, name, names)
+        if not probabilities:
+            columns[name] = quoted
+        elif predictions.schema[name].dataType.typeName() == "array":
+            columns.update({each: f"{quoted}[{i}]" for i, each in enumerate(probabilities)})
+        else:
+            columns.update(zip(probabilities, (f"1 - {quoted}", quoted), strict=True))
     return (
         predictions.selectExpr(
             *(f"{quote_name(kept.get(name, name))} as {quote_name(name)}" for name in names),
-            *map(quote_name, added),
+            *(f"{sql} as {quote_name(name)}" for name, sql in columns.items()),
         ),
-        added,
+        list(columns),
     )
 
 
 def _predict_local(table: Table, result: Any, kinds: Mapping[str, str]) -> tuple[Any, list[str]]:
     predictions = result.transform(table.cast(kinds))
-    added = predictions.column_names[len(table.columns) :]
+    columns: dict[str, Any] = {}
+    for name in predictions.column_names[len(table.columns) :]:
+        values = predictions.column(name)
+        probabilities = _name_probabilities(result, name, table.columns)
+        if not probabilities:
+            columns[name] = values
+        elif pa.types.is_list(values.type):
+            columns.update({n: pc.list_element(values, i) for i, n in enumerate(probabilities)})
+        else:
+            both = (pc.subtract(1.0, values), values)
+            columns.update(zip(probabilities, both, strict=True))
     kept = table.df
-    for name in added:
-        kept = kept.append_column(name, predictions.column(name))
-    return kept, added
+    for name, values in columns.items():
+        kept = kept.append_column(name, values)
+    return kept, list(columns)
+
+
+def _name_probabilities(result: Any, column: str, existing: Sequence[str]) -> list[str]:
+    """Name a column for each class whose probability an output has; none for other outputs.
+
+    Raises:
+        DataError: If there is such a column.
+    """
+    table = getattr(result, "table", None)
+    by_label = {} if table is None else {each.name: each.values for each in table.labels}
+    label = column.removesuffix(OUTPUT)
+    classes = by_label.get(label, ()) if column.endswith(OUTPUT) else ()
+    if not 2 <= len(classes) <= _MOST_PROBABILITIES:
+        return []
+    names = [f"{label}__probability_{value}" for value in classes]
+    for name in names:
+        if name in existing:
+            raise DataError(f"the table has a column {name!r} already: rename it")
+    return names
 
 
 def _find_example(scan: ColumnScan, kinds: Sequence[str]) -> str | None:

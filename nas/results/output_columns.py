@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from nas.data.heads import Target
 
-_OUTPUT, _CLASS = "__output", "__class"
+OUTPUT, _CLASS = "__output", "__class"
+"""Ends of the names of columns with values and with classes."""
 
 # Up to this number of values, Python sends a column for each, and Spark quickly builds an array.
 # With more columns, Spark's generated code is too long, so Python sends an array per row.
@@ -52,7 +53,7 @@ class OutputColumns:
         """Names of the class columns; empty without classes."""
         if not self.classes:
             return ()
-        names = tuple(name.removesuffix(_OUTPUT) + _CLASS for name in self.names)
+        names = tuple(name.removesuffix(OUTPUT) + _CLASS for name in self.names)
         return names if self.classes == "multiple" else names[:1]
 
     @property
@@ -158,8 +159,8 @@ def check_absent(names: Sequence[str], existing: Collection[str]) -> None:
 def output_names(group: Sequence[str], target: Target) -> list[str]:
     """Return the default names of an output's columns, from its label columns ``group``."""
     if len(group) not in (1, target.width):
-        return [f"{group[0]}{_OUTPUT}"]
-    return [f"{name}{_OUTPUT}" for name in group]
+        return [f"{group[0]}{OUTPUT}"]
+    return [f"{name}{OUTPUT}" for name in group]
 
 
 def class_kind(target: Target) -> str:

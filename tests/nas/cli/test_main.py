@@ -30,6 +30,8 @@ SMALL = [
     *("--space", "predecessor_level_connection_affinity_factor_main=1"),
 ]
 
+PROBABILITIES = [f"kind__probability_{name}" for name in ("cheap", "dear", "fair")]
+
 
 def towns(rows: int = 60) -> pd.DataFrame:
     """Return a table with numbers, strings, a validation mark and two labels."""
@@ -141,10 +143,11 @@ def test_a_small_file_needs_no_spark(folder, tmp_path, capsys):
         frames.append(pd.concat(pd.read_csv(file, dtype=str) for file in files))
     one, other = (frame.sort_values("text").reset_index(drop=True) for frame in frames)
     assert list(one.columns) == list(other.columns)
-    same = [name for name in one if name != "kind__output"]
+    same = [name for name in one if name not in PROBABILITIES]
     pd.testing.assert_frame_equal(one[same], other[same])
-    values = [np.array(frame["kind__output"].map(json.loads).to_list()) for frame in (one, other)]
+    values = [frame[PROBABILITIES].astype(float) for frame in (one, other)]
     np.testing.assert_allclose(*values, atol=1e-6)
+    np.testing.assert_allclose(values[0].sum(axis=1), 1, atol=1e-6)
 
 
 def test_runs_are_listed_and_shown(run, interrupted, folder, capsys):
@@ -200,7 +203,7 @@ def test_predictions_are_those_of_the_exported_network(run, folder, exported, sp
     assert main(["predict", run, str(folder / "new.csv"), "--output", output]) == 0
     assert "was finished on" not in caplog.text, "the command needs a finished run"
     predictions = spark.read.parquet(output).toPandas()
-    assert list(predictions.columns)[5:] == ["kind__output", "kind__class"]
+    assert list(predictions.columns)[5:] == [*PROBABILITIES, "kind__class"]
     pd.testing.assert_frame_equal(predictions[new.columns.to_list()], new)
 
     known = json.loads(exported.with_suffix(".json").read_text())
@@ -217,7 +220,7 @@ def test_predictions_are_those_of_the_exported_network(run, folder, exported, sp
         for name, values in x.items()
     }
     outputs = keras.models.load_model(exported).predict(inputs, verbose=0)
-    np.testing.assert_allclose(np.stack(predictions["kind__output"]), outputs, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(predictions[PROBABILITIES], outputs, rtol=1e-4, atol=1e-6)
     assert [known["classes"]["kind"][place] for place in outputs.argmax(axis=1)] == list(
         predictions["kind__class"]
     )
@@ -239,7 +242,7 @@ def test_predictions_as_csv_for_a_table_with_labels(run, folder, capsys):
     assert list(predictions["kind"]) == list(towns().sort_values("text")["kind"])
     assert set(predictions["zip"]) == {"00003", "00010"}
     assert set(predictions["late"]) == {"True", "False"}
-    assert {len(json.loads(each)) for each in predictions["kind__output"]} == {3}
+    assert predictions[PROBABILITIES].notna().all(axis=None)
     assert set(predictions["kind__class"]) <= {"cheap", "dear", "fair"}
     assert "exists; give --overwrite" in run_failing(capsys, arguments)
     assert main([*arguments, "--overwrite"]) == 0

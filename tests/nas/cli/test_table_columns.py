@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -97,6 +98,37 @@ class Result:
     def transform(self, df):
         assert dict(df.dtypes)["a"] == "bigint"
         return df.selectExpr("*", "a * 2 as y__output")
+
+
+class Classifier:
+    """A result that has probabilities of two or three classes."""
+
+    def __init__(self, *classes):
+        self.table = SimpleNamespace(labels=(SimpleNamespace(name="y", values=classes),))
+        self.count = len(classes)
+
+    def transform(self, df):
+        if isinstance(df, pa.Table):
+            values = [0.25] * len(df) if self.count == 2 else [[0.25, 0.5, 0.25]] * len(df)
+            return df.append_column("y__output", pa.array(values))
+        sql = "0.25D" if self.count == 2 else "array(0.25D, 0.5D, 0.25D)"
+        return df.selectExpr("*", f"{sql} as y__output")
+
+
+@pytest.mark.parametrize("is_local", [True, False])
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [(("no", "yes"), [0.75, 0.25]), ((1, 2, 5), [0.25, 0.5, 0.25])],
+)
+def test_each_class_has_a_column_of_probabilities(spark, is_local, classes, expected):
+    df = pa.table({"a": [1, 2]}) if is_local else spark.createDataFrame([(1,), (2,)], ["a"])
+    predictions, added = predict_table(Table(df), Classifier(*classes), ["a"], {})
+    assert added == [f"y__probability_{each}" for each in classes]
+    frame = predictions.to_pandas() if is_local else predictions.toPandas()
+    assert frame[added].to_numpy().tolist() == [expected, expected]
+    taken = Table(df.rename_columns(added[:1]) if is_local else df.toDF(added[0]))
+    with pytest.raises(DataError, match=f"the table has a column '{added[0]}' already"):
+        predict_table(taken, Classifier(*classes), [], {})
 
 
 @pytest.mark.parametrize("is_csv", [True, False])
