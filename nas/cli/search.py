@@ -46,7 +46,13 @@ from nas.cli.run_config import (
 from nas.cli.spark_files import list_files, read_table, read_vector_size
 from nas.cli.spark_session import DEFAULT_WORKERS, spark_session
 from nas.cli.table import FORMATS, Table, describe_kinds, detect_format
-from nas.cli.table_columns import choose_features, infer_kinds
+from nas.cli.table_columns import (
+    CLASSIFICATION,
+    REGRESSION,
+    choose_features,
+    choose_head,
+    infer_kinds,
+)
 from nas.tuners.registry import TUNERS
 
 if TYPE_CHECKING:
@@ -73,7 +79,7 @@ or to show the result of a finished one.
 
 \b
 Examples:
-  cerebros-spark search houses.csv --label price --head regression --max-trials 50
+  cerebros-spark search houses.csv --label price --max-trials 50
   cerebros-spark search irises.parquet --label species --head classification \\
       --tuner asha --epochs 64 --objective val_accuracy --metric accuracy
   cerebros-spark search s3a://bucket/table --label y --head regression \\
@@ -91,7 +97,13 @@ Examples:
     metavar="COLUMN",
     help="Column to predict; may be repeated for a regression.",
 )
-@click.option("--head", required=True, type=click.Choice(["regression", "classification"]))
+@click.option(
+    "--head",
+    default=AUTO,
+    show_default=True,
+    type=click.Choice([AUTO, REGRESSION, CLASSIFICATION]),
+    help="By default, strings, booleans and up to 20 different integers are classes.",
+)
 @click.option(
     "--features", multiple=True, metavar="A,B,…", help="Feature columns; defaults to all others."
 )
@@ -260,6 +272,8 @@ def _run_search(
 ) -> None:
     table, csv = source.table, source.csv
     labels, validation = options.pop("labels"), options["validation"]
+    if options["head"] == AUTO:
+        options["head"] = choose_head(table, labels, options["column_types"])
     mark = validation if isinstance(validation, str) and validation != "auto" else None
     features = choose_features(
         table,
@@ -270,7 +284,7 @@ def _run_search(
     )
     chosen = [*features, *labels, *([] if mark is None else [mark])]
     scans = {name: scan for name, scan in table.scans.items() if name in chosen}
-    numeric = labels if options["head"] == "regression" else ()
+    numeric = labels if options["head"] == REGRESSION else ()
     df = table.cast(infer_kinds(scans, options["column_types"], numeric))
     if not csv.header:
         csv = CsvOptions(csv.separator, False, tuple(table.columns))

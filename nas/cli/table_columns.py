@@ -50,12 +50,55 @@ _WORDS = {
     BOOLEAN: "true and false",
 }
 
+CLASSIFICATION, REGRESSION = "classification", "regression"
+
 FEATURE = "it was a feature of the search"
 """Why new rows must have a column."""
 
 _MOST_PROBABILITIES = 100  # columns; more classes stay an array
 
+_MOST_CLASSES = 20  # integers that are taken for classes
+
 _MOST_SHOWN = 8  # columns in an error
+
+
+def choose_head(table: Table, labels: Sequence[str], column_types: Mapping[str, str]) -> str:
+    """Choose between classification and regression by the label, and log the reason.
+
+    Strings, booleans and up to 20 different integers are classes.
+
+    Raises:
+        ArgumentError, DataError: If a label is missing, or is neither.
+    """
+    check_names(labels, table.columns, "--label names it")
+    if len(labels) > 1:
+        return REGRESSION
+    (label,) = labels
+    scans = {label: table.scans[label]} if label in table.scans else {}
+    df = table.cast(infer_kinds(scans, column_types))
+    kind = describe_kinds(df).get(label)
+    if kind in TIMES or kind is None:
+        raise ArgumentError(
+            f"the label {label!r} holds {_WORDS.get(str(kind), 'arrays or values of another kind')}"
+            ", which can be neither classes nor numbers; give --head if it can"
+        )
+    reason, head = f"{kind}s", CLASSIFICATION if kind in (STRING, BOOLEAN) else REGRESSION
+    if kind == INTEGER:
+        distinct = _count_distinct(df, label, _MOST_CLASSES + 1)
+        is_class = distinct <= _MOST_CLASSES
+        reason = f"{'only' if is_class else 'more than'} {min(distinct, _MOST_CLASSES)} integers"
+        head = CLASSIFICATION if is_class else REGRESSION
+    logger.info("--head %s, because the label %r holds %s", head, label, reason)
+    return head
+
+
+def _count_distinct(df: Any, name: str, most: int) -> int:
+    """Count the different values of a column, up to a number."""
+    if isinstance(df, pa.Table):
+        return min(most, int(pc.count_distinct(df.column(name)).as_py()))
+    quoted = quote_name(name)
+    values = df.select(quoted).where(f"{quoted} is not null").distinct()
+    return len(values.limit(most).collect())
 
 
 def choose_features(
@@ -79,7 +122,7 @@ def choose_features(
     check_names(labels, table.columns, "--label names it")
     check_names(features, table.columns, "--features names it")
     check_names(marks, table.columns, "--validation names it")
-    if head == "classification" and len(labels) != 1:
+    if head == CLASSIFICATION and len(labels) != 1:
         raise ArgumentError(f"--head classification takes one --label, but got {len(labels)}")
     others = (*labels, *marks)
     if not features:

@@ -12,7 +12,13 @@ from cerebros_spark.core.errors import ArgumentError, DataError
 from nas.cli.column_kinds import ColumnScan
 from nas.cli.spark_types import scan_spark
 from nas.cli.table import Table
-from nas.cli.table_columns import choose_features, infer_kinds, match_kinds, predict_table
+from nas.cli.table_columns import (
+    choose_features,
+    choose_head,
+    infer_kinds,
+    match_kinds,
+    predict_table,
+)
 
 
 def scan(*values: str) -> ColumnScan:
@@ -90,6 +96,42 @@ def test_other_values_than_in_the_search_are_refused():
     message = "'a b' holds 'about 2', but held numbers in the search; the column 'c' holds '1'"
     with pytest.raises(DataError, match=message):
         match_kinds(scans, {"a b": "integer", "c": "boolean"})
+
+
+@pytest.mark.parametrize("is_local", [True, False])
+@pytest.mark.parametrize(
+    ("values", "head"),
+    [
+        (["a", "b"] * 15, "classification"),
+        ([True, False, None] * 10, "classification"),
+        ([1, 2, None] * 10, "classification"),
+        (list(range(20)), "classification"),
+        (list(range(21)), "regression"),
+        ([0.5, 1.0] * 15, "regression"),
+    ],
+)
+def test_the_label_decides_on_the_head(spark, is_local, values, head, caplog):
+    if is_local:
+        table = Table(pa.table({"the y": values}))
+    else:
+        table = Table(spark.createDataFrame([(each,) for each in values], ["the y"]))
+    caplog.set_level(logging.INFO)
+    assert choose_head(table, ["the y"], {}) == head
+    assert f"--head {head}, because the label 'the y' holds" in caplog.text
+
+
+def test_the_head_of_strings_of_csv_and_of_several_labels():
+    df = pa.table({"y": ["1", "3", "NA"], "z": ["1.5", "2", "3"]})
+    table = Table(df, {name: scan(*df.column(name).to_pylist()) for name in ("y", "z")})
+    assert choose_head(table, ["y"], {}) == "classification"
+    assert choose_head(table, ["z"], {}) == "regression"
+    assert choose_head(table, ["z"], {"z": "categorical"}) == "classification"
+    assert choose_head(table, ["y", "z"], {}) == "regression"
+    with pytest.raises(DataError, match="there is no column 'x', but --label names it"):
+        choose_head(table, ["x"], {})
+    times = Table(pa.table({"at": pa.array([0, 1], pa.timestamp("us"))}))
+    with pytest.raises(ArgumentError, match="'at' holds dates or times, which can be neither"):
+        choose_head(times, ["at"], {})
 
 
 class Result:
