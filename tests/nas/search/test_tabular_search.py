@@ -6,6 +6,7 @@ import json
 import logging
 import subprocess
 import sys
+from itertools import islice
 
 import autokeras as ak
 import keras
@@ -18,11 +19,16 @@ from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.engine.replay import Replay
 from cerebros_spark.runs.journal import read
 from nas import HyperHyperModel, ModelSelectionResult, TabularSpace
+from nas.ensemble.baselines import predict_baselines
 from nas.search import conclusion, loop
 from tests.nas.small_searches import small_space
 from tests.nas.tables import raw_table, to_inputs
+from tests.simulated_keras import SIMULATED, TRACED, keras_trained_by
 
-# Networks of three kinds, and the smallest: each worker traces each kind.
+# Most tests are about the order of a search and what it concludes, not about what it learns.
+pytestmark = pytest.mark.usefixtures("simulated_training")
+
+# Networks of three kinds, and the smallest.
 FAMILIES = TabularSpace(families=("linear", "residual", "cerebros"))
 LINEAR = TabularSpace(families=("linear",))
 CEREBROS = small_space(learning_rate_schedule="cosine")
@@ -46,12 +52,31 @@ def fit(hypermodel, frame, y="y", **options) -> ModelSelectionResult:
     return hypermodel.fit(frame, y, **{"epochs": 2, "verbose": 0, "reproducible": True, **options})
 
 
+@pytest.fixture(scope="module", autouse=True)
+def constant_baseline():
+    """Linear models and boosted trees take longer than a search: one search has them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conclusion, "predict_baselines", lambda *a: islice(predict_baselines(*a), 1))
+        yield
+
+
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
     folder = tmp_path_factory.mktemp("searched")
     hypermodel = make_all(folder)
     frame = raw_table(300)
     return hypermodel, fit(hypermodel, frame), frame, folder
+
+
+@pytest.fixture(scope="module")
+def trained(simulated_training, tmp_path_factory):
+    """Networks of two kinds, trained as users have it, and all simple models."""
+    folder = tmp_path_factory.mktemp("trained")
+    hypermodel = make(folder, trials=2, space=TabularSpace(families=("linear", "cerebros")))
+    frame = raw_table(300)
+    with keras_trained_by(TRACED, afterwards=SIMULATED), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conclusion, "predict_baselines", predict_baselines)
+        return hypermodel, fit(hypermodel, frame), frame, folder
 
 
 def score_folds(trials) -> float:
@@ -75,8 +100,8 @@ def test_the_best_configurations_are_cross_validated(searched):
     assert result.best_trial.trial_id == board["trial"][0]
 
 
-def test_the_ensemble_is_the_weighted_mean_of_its_members(searched):
-    hypermodel, result, frame, _ = searched
+def test_the_ensemble_is_the_weighted_mean_of_its_members(trained):
+    hypermodel, result, frame, _ = trained
     ensemble = result.ensemble
     assert ensemble.folds == 5
     assert ensemble.rows == len(frame)
@@ -86,15 +111,15 @@ def test_the_ensemble_is_the_weighted_mean_of_its_members(searched):
     for member in ensemble.members:
         assert len(member.trials) == 5
         for trial in member.trials:
-            outputs = result.get_model(trial).predict(inputs, verbose=0)
+            outputs = result.get_model(trial)(inputs, training=False)  # predict() would trace it
             mean += member.weight / 5 * outputs
     odds = np.log(mean / (1 - mean)) / ensemble.temperature
     expected = 1 / (1 + np.exp(-odds))
     np.testing.assert_allclose(hypermodel.predict(frame), expected, atol=1e-6)
 
 
-def test_its_score_is_that_of_rows_no_member_was_trained_on(searched):
-    _, result, _, _ = searched
+def test_its_score_is_that_of_rows_no_member_was_trained_on(trained):
+    _, result, _, _ = trained
     for member in result.ensemble.members:
         trials = [t for t in result.trials if t.trial_id in member.trials]
         # The folds have 60 rows each, so that the mean of their losses is the loss of all.
@@ -104,16 +129,24 @@ def test_its_score_is_that_of_rows_no_member_was_trained_on(searched):
     assert alone == pytest.approx(board[list(alone)].to_dict(), rel=1e-3)
 
 
-def test_baselines_are_scored_on_the_same_rows(searched):
-    _, result, _, _ = searched
+def test_networks_of_one_structure_are_traced_once(trained):
+    _, result, _, folder = trained
+    assert len(result.trials) == 10
+    units = [r for r in read(LocalStore(folder), "tabular") if r["kind"] == "unit"]
+    # 2 structures, in training and in validation, for 10 trials.
+    assert sum(unit["traces"] for unit in units) == 4
+
+
+def test_baselines_are_scored_on_the_same_rows(trained):
+    _, result, _, _ = trained
     baselines = result.ensemble.baselines
     assert set(baselines) == {"constant", "linear", "boosting"}
     assert baselines["constant"] == pytest.approx(np.log(2), abs=0.02)
     assert baselines["boosting"] < baselines["constant"]
 
 
-def test_the_exported_ensemble_needs_keras_alone(searched, tmp_path):
-    hypermodel, result, frame, _ = searched
+def test_the_exported_ensemble_needs_keras_alone(trained, tmp_path):
+    hypermodel, result, frame, _ = trained
     hypermodel.export_model().save(tmp_path / "model.keras")
     np.savez(
         tmp_path / "inputs.npz",
@@ -139,8 +172,8 @@ def test_the_exported_ensemble_needs_keras_alone(searched, tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), hypermodel.predict(frame), atol=1e-6)
 
 
-def test_the_report_shows_ensemble_folds_and_simple_models(searched, tmp_path):
-    _, result, _, _ = searched
+def test_the_report_shows_ensemble_folds_and_simple_models(trained, tmp_path):
+    _, result, _, _ = trained
     result.report(tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     for text in ("The ensemble", "boosted trees", "a linear model", "1 of trial-0000"):
@@ -148,8 +181,8 @@ def test_the_report_shows_ensemble_folds_and_simple_models(searched, tmp_path):
     assert page.index("trial-0000") < page.index("1 of trial-0000")
 
 
-def test_a_saved_result_has_the_ensemble(searched, tmp_path):
-    hypermodel, result, frame, _ = searched
+def test_a_saved_result_has_the_ensemble(trained, tmp_path):
+    hypermodel, result, frame, _ = trained
     result.save(tmp_path / "saved")
     loaded = ModelSelectionResult.load(tmp_path / "saved")
     assert loaded.ensemble == result.ensemble
@@ -178,8 +211,8 @@ def test_prepared_data_alone_is_not_cross_validated(searched):
     assert result.ensemble.folds == 1
 
 
-def test_trials_of_every_fold_are_replayed_bit_for_bit(searched):
-    _, result, _, folder = searched
+def test_trials_of_every_fold_are_replayed_bit_for_bit(trained, traced_training):
+    _, result, _, folder = trained
     replay = Replay(LocalStore(folder), "tabular")
     folds = [t.trial_id for t in result.trials if t.configuration][:2]
     for trial in [*folds, result.best_trial.trial_id]:
@@ -263,7 +296,7 @@ def test_an_explicit_split_is_not_cross_validated(tmp_path, options):
 def test_a_time_limit_ends_the_search_with_a_result(tmp_path):
     frame = raw_table(600)
     hypermodel = make(tmp_path, trials=1000)
-    result = hypermodel.fit(frame, "y", max_seconds=15, verbose=0)
+    result = hypermodel.fit(frame, "y", max_seconds=6, verbose=0)
     assert len(result.trials) < 1000
     assert result.ensemble is not None
     records = read(LocalStore(tmp_path), "tabular")
@@ -380,18 +413,7 @@ def test_arrays_have_no_ensemble(tmp_path):
     assert result.ensemble is None
 
 
-def test_networks_of_one_structure_are_traced_once(searched):
-    _, _, _, folder = searched
-    units = [r for r in read(LocalStore(folder), "tabular") if r["kind"] == "unit"]
-    traced = {}
-    for unit in units:
-        traced.setdefault(unit["worker"], 0)
-        traced[unit["worker"]] += unit["traces"]
-    # 3 structures, in training and in validation, for 11 trials.
-    assert all(count <= 6 for count in traced.values())
-
-
-def test_several_labels_at_once_are_not_calibrated_as_classes(tmp_path):
+def test_several_labels_at_once_are_not_calibrated_as_classes(tmp_path, traced_training):
     frame = raw_table(300)
     frame["first"] = (frame["number"].fillna(5) > 5).astype(int)
     frame["second"] = (frame["answer"] == "yes").astype(int)
@@ -416,7 +438,7 @@ def test_the_range_of_a_regression_is_that_of_all_rows(tmp_path):
     assert result.ensemble.bounds == (((0.0, 299.0),),)
 
 
-def test_weights_count_in_the_choice_of_the_ensemble(tmp_path):
+def test_weights_count_in_the_choice_of_the_ensemble(tmp_path, traced_training):
     frame = raw_table(300)
     frame["weight"] = np.where(np.arange(300) % 2, 2.0, 0.0)
     hypermodel = make(tmp_path, trials=2)
@@ -433,7 +455,7 @@ def test_weights_count_in_the_choice_of_the_ensemble(tmp_path):
 def test_trials_that_a_tuner_holds_end_with_the_time(tmp_path):
     hypermodel = make(tmp_path, trials=200)
     hypermodel.tuner_bind("hyperband", max_trials=200)
-    result = fit(hypermodel, raw_table(), epochs=9, max_seconds=12, reproducible=False)
+    result = fit(hypermodel, raw_table(), epochs=9, max_seconds=5, reproducible=False)
     assert all(trial.has_ended for trial in result.trials)
     assert result.best_trial.score is not None
 
