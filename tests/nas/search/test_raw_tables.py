@@ -16,6 +16,10 @@ from nas import HyperHyperModel, ModelSelectionResult
 from nas.search import fusion
 from tests.nas.small_searches import small_space
 from tests.nas.tables import raw_table, to_inputs
+from tests.simulated_keras import EAGER, SIMULATED, TRACED, keras_trained_by
+
+# Most tests are about columns, classes and rows, not about what a network learns of them.
+pytestmark = pytest.mark.usefixtures("simulated_training")
 
 # Without columns whose embeddings Keras must train.
 FUSABLE = ["number", "color", "answer", "at", "flag", "kind of thing", "y"]
@@ -41,10 +45,12 @@ def fit(hypermodel: HyperHyperModel, frame, y="y", **options) -> ModelSelectionR
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory):
+def searched(simulated_training, tmp_path_factory):
+    """A search of networks that are trained as users have it."""
     frame = raw_table()
     hypermodel = search(tmp_path_factory.mktemp("searched"))
-    return hypermodel, fit(hypermodel, frame), frame
+    with keras_trained_by(TRACED, afterwards=SIMULATED):
+        return hypermodel, fit(hypermodel, frame), frame
 
 
 def test_a_raw_table_in_one_call(searched):
@@ -75,19 +81,19 @@ def test_the_exported_model_takes_the_raw_columns(searched, tmp_path):
     assert encoded.input_shape == (None, result.table.matrix.width)
 
 
-def test_arrow_tables_and_labels_apart_give_the_same(searched, tmp_path):
+def test_arrow_tables_and_labels_apart_give_the_same(searched, tmp_path, traced_training):
     _, result, frame = searched
-    expected = result.leaderboard()["score"].tolist()
+    expected = result.trials[0].score
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    bound = search(tmp_path / "bound", label_columns=["y"])
+    bound = search(tmp_path / "bound", trials=1, label_columns=["y"])
     for hypermodel, arguments in (
-        (search(tmp_path / "arrow"), (table, "y")),
-        (search(tmp_path / "apart"), (frame.drop(columns="y"), frame["y"])),
-        (search(tmp_path / "array"), (frame.drop(columns="y"), frame["y"].to_numpy())),
+        (search(tmp_path / "arrow", trials=1), (table, "y")),
+        (search(tmp_path / "apart", trials=1), (frame.drop(columns="y"), frame["y"])),
+        (search(tmp_path / "array", trials=1), (frame.drop(columns="y"), frame["y"].to_numpy())),
         (bound, (frame, None)),
     ):
-        scores = fit(hypermodel, *arguments).leaderboard()["score"]
-        np.testing.assert_allclose(scores, expected, rtol=1e-4)
+        score = fit(hypermodel, *arguments).best_trial.score
+        assert score == pytest.approx(expected, rel=1e-4)
 
 
 def test_new_rows_must_have_the_columns_and_types_of_training(searched):
@@ -135,16 +141,15 @@ def test_classes_of_any_type_keep_their_names(tmp_path, values, classes):
     assert np.isfinite(hypermodel.evaluate(frame)[0])
 
 
-def test_regressions_do_not_depend_on_the_unit_of_the_label(tmp_path):
+def test_regressions_do_not_depend_on_the_unit_of_the_label(tmp_path, traced_training):
     frame = raw_table()
     target = frame["number"].fillna(5) + frame["count"]
     scores = []
     for scale in (1e-9, 1.0, 1e9):
-        hypermodel = search(tmp_path / str(scale), ak.RegressionHead())
+        hypermodel = search(tmp_path / str(scale), ak.RegressionHead(), trials=1)
         result = fit(hypermodel, frame.assign(y=target * scale))
-        scores.append([score / scale**2 for score in result.leaderboard()["score"]])
-    np.testing.assert_allclose(scores[0], scores[1], rtol=1e-3)
-    np.testing.assert_allclose(scores[2], scores[1], rtol=1e-3)
+        scores.append(result.best_trial.score / scale**2)
+    assert scores == pytest.approx([scores[1]] * 3, rel=1e-3)
 
 
 # Splits ----------------------------------------------------------------------------------
@@ -203,7 +208,7 @@ def test_splits_that_contradict_each_other_are_refused(tmp_path):
 # The engine ------------------------------------------------------------------------------
 
 
-def test_streamed_rows_give_the_same(searched, tmp_path):
+def test_streamed_rows_give_the_same(searched, tmp_path, traced_training):
     _, result, frame = searched
     streamed = fit(search(tmp_path, shard_memory=2000), frame)
     # The order of rows differs where a shard is streamed.
@@ -214,11 +219,11 @@ def test_streamed_rows_give_the_same(searched, tmp_path):
 def test_networks_train_together_on_tables_without_embeddings(tmp_path, monkeypatch):
     monkeypatch.setattr(fusion, "MARGIN", 0.0)  # as if compiling took no time
     frame = raw_table()[FUSABLE]
-    hypermodel = search(tmp_path, trials=3)
+    hypermodel = search(tmp_path, trials=2)
     result = fit(hypermodel, frame)
     specs = [read_spec(LocalStore(tmp_path), "raw", trial.trial_id) for trial in result.trials]
     assert {spec.trainer for spec in specs} == {"fused"}
-    again = fit(search(tmp_path / "again", trials=3), frame)
+    again = fit(search(tmp_path / "again", trials=2), frame)
     assert result.leaderboard()["score"].tolist() == again.leaderboard()["score"].tolist()
     np.testing.assert_array_equal(hypermodel.predict(frame), again.predict_arrays(frame))
 
@@ -236,12 +241,13 @@ def test_an_interrupted_search_is_resumed_and_replayed(tmp_path):
                 raise interruptions.pop()
 
     hypermodel = search(tmp_path, trials=2)
-    with pytest.raises(KeyboardInterrupt):
-        fit(hypermodel, frame, callbacks=[Interrupt()])
-    result = fit(search(tmp_path, trials=2), frame, callbacks=[Interrupt()])
+    with keras_trained_by(EAGER, afterwards=SIMULATED):
+        with pytest.raises(KeyboardInterrupt):
+            fit(hypermodel, frame, callbacks=[Interrupt()])
+        result = fit(search(tmp_path, trials=2), frame, callbacks=[Interrupt()])
+        replay = Replay(LocalStore(tmp_path), "raw")
+        assert all(replay.compare(trial).equal for trial in replay.trials)
     assert result.leaderboard()["status"].eq("completed").all()
-    replay = Replay(LocalStore(tmp_path), "raw")
-    assert all(replay.compare(trial).equal for trial in replay.trials)
 
 
 def test_a_result_is_saved_and_loaded_without_the_store(searched, tmp_path):
