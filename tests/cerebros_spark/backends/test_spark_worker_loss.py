@@ -16,11 +16,19 @@ from cerebros_spark.core.errors import BackendError
 from cerebros_spark.runs.audit import audit
 from cerebros_spark.runs.journal import read
 from tests.cerebros_spark.backends import small_runs
-from tests.cerebros_spark.backends.small_runs import keras_trials, run, trials
+from tests.cerebros_spark.backends.small_runs import keras_trial, network, run, trials
 from tests.cerebros_spark.simulated_trainer import trial
 
 EPOCHS = 4
-KINDS = {"keras": keras_trials, "simulated": trials}
+
+
+def one_structure(epochs: int) -> list:
+    """Two trials of Keras that share their graphs: workers trace longer than they train."""
+    rates = enumerate((0.05, 0.02))
+    return [keras_trial(network(3, rate=rate), index, epochs) for index, rate in rates]
+
+
+KINDS = {"keras": one_structure, "simulated": trials}
 
 
 def states(store: LocalStore, run_id: str) -> dict:
@@ -51,7 +59,7 @@ def test_a_worker_that_dies_or_hangs_costs_one_unit(spark, tmp_path, undisturbed
     store = LocalStore(tmp_path)
 
     def disturb(epochs: int) -> None:
-        if epochs == 4:
+        if epochs == 4:  # at least one trial has another epoch, for which it needs this worker
             os.kill(backend._server.sessions[0].process_info()["pid"], number)
 
     outcome = run(backend, store, "run", KINDS[kind](EPOCHS), disturb=disturb)
