@@ -33,6 +33,11 @@ def tiny(**more):
     return {**small, "ensemble_size": 1, **more}
 
 
+def good(**more):
+    """Return the arguments of one small network that learns well in few steps."""
+    return tiny(epochs=5, space=small_space(learning_rate=(0.3,)), batch_size=None, **more)
+
+
 @pytest.fixture(scope="module")
 def frame() -> pd.DataFrame:
     return table(150)
@@ -40,7 +45,7 @@ def frame() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def classifier(frame):
-    return CerebrosClassifier(**tiny(epochs=20)).fit(frame[FEATURES], NAMES[frame["three"]])
+    return CerebrosClassifier(**good()).fit(frame[FEATURES], NAMES[frame["three"]])
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +69,7 @@ def test_probabilities_are_in_the_order_of_classes(classifier, frame):
 
 
 def test_two_classes_have_two_probabilities(frame):
-    estimator = CerebrosClassifier(**tiny(epochs=20)).fit(frame[FEATURES], frame["binary"] == 1)
+    estimator = CerebrosClassifier(**good()).fit(frame[FEATURES], frame["binary"] == 1)
     assert estimator.classes_.tolist() == [False, True]
     predicted = estimator.predict_proba(frame[FEATURES])
     np.testing.assert_allclose(predicted.sum(axis=1), 1, rtol=1e-5)
@@ -157,7 +162,7 @@ def test_sample_weights_change_the_network(frame):
 
 @pytest.mark.slow
 def test_in_a_pipeline_and_in_cross_validation(frame):
-    estimator = make_pipeline(StandardScaler(), CerebrosClassifier(**tiny(epochs=10)))
+    estimator = make_pipeline(StandardScaler(), CerebrosClassifier(**good()))
     scores = cross_val_score(estimator, frame[FEATURES], frame["binary"], cv=2)
     assert scores.mean() > 0.6
 
@@ -270,7 +275,12 @@ def test_raw_tables_in_a_pipeline_and_in_cross_validation(raw):
     assert cross_val_score(estimator, *raw, cv=2).mean() > 0.6
 
 
-QUICK = tiny(epochs=1, space=small_space(maximum_units_per_level=1, maximum_neurons_per_unit=1))
+# One step of the smallest network.
+QUICK = tiny(
+    epochs=1,
+    batch_size=512,
+    space=small_space(maximum_units_per_level=1, maximum_neurons_per_unit=1),
+)
 
 
 # Of checks that differ only in the array, the strictest one is run: scikit-learn has them for plain
@@ -299,7 +309,7 @@ def list_checks():
 @pytest.mark.parametrize(("estimator", "check", "name"), list_checks())
 def test_checks_of_scikit_learn(estimator, check, name):
     if name.endswith("_train"):  # these need a good network
-        estimator.set_params(**tiny(epochs=20))
+        estimator.set_params(**good())
     check(estimator)
 
 
