@@ -145,7 +145,7 @@ def test_labels_do_not_go_beside_a_dataframe(model, dataframes, frame):
 
 
 def test_classes_become_an_array_of_probabilities(spark, frame, tmp_path):
-    backend = SparkBackend(spark_context=spark.sparkContext, num_workers=2)
+    backend = SparkBackend(spark_context=spark.sparkContext, num_workers=1)
     df = spark.createDataFrame(frame)
     hypermodel = search(
         tmp_path,
@@ -181,7 +181,7 @@ def test_validation_data_validates(spark, frame, tmp_path):
         tmp_path,
         max_trials=1,
         bind={
-            "backend": SparkBackend(spark_context=spark.sparkContext, num_workers=2),
+            "backend": SparkBackend(spark_context=spark.sparkContext, num_workers=1),
             "feature_columns": FEATURES,
             "label_columns": ["y"],
         },
@@ -224,7 +224,7 @@ def test_nulls_among_the_features_are_the_medians(model, dataframes):
 
 
 def test_vectors_that_are_not_one_hot_are_counted_by_spark(spark, dataframes, tmp_path):
-    backend = SparkBackend(spark_context=spark.sparkContext, num_workers=2)
+    backend = SparkBackend(spark_context=spark.sparkContext, num_workers=1)
     hypermodel = search(
         tmp_path,
         outputs=ak.ClassificationHead(),

@@ -47,12 +47,13 @@ def df(spark):
 def fitted(df, tmp_path_factory):
     """Fit a pipeline: strings indexed, columns assembled, three classes."""
     estimator = CerebrosEstimator(
+        search=small,  # the tests of models have a search by default
         problemType="classification",
         labelCol="label",
         validationIndicatorCol="late",
         storePath=str(tmp_path_factory.mktemp("store")),
-        maxTrials=1,
         epochs=1,
+        numWorkers=1,  # each worker traces the network
     )
     stages = [
         StringIndexer(inputCol="name", outputCol="label"),
@@ -132,6 +133,7 @@ def test_cross_validation_finds_the_better_parameters(df):
     estimator = CerebrosEstimator(
         search=small, problemType="classification", featuresCols=FEATURES, labelCol="binary",
         validationIndicatorCol="late",  # without folds of the search's own
+        numWorkers=1,
     ).setBatchSize(16)  # fmt: skip
     # One epoch of a network that learns quickly against twelve.
     grid = ParamGridBuilder().addGrid(estimator.epochs, [1, 12]).build()
@@ -146,7 +148,7 @@ def test_cross_validation_finds_the_better_parameters(df):
 
 
 def test_regressions_predict_numbers(df, tmp_path):
-    estimator = CerebrosEstimator(search=small, problemType="regression", epochs=1)
+    estimator = CerebrosEstimator(search=small, problemType="regression", epochs=1, numWorkers=1)
     extra = {estimator.featuresCols: FEATURES, estimator.labelCol: "y"}
     model = estimator.fit(df, {**extra, estimator.storePath: str(tmp_path)})
     out = model.transform(df)
