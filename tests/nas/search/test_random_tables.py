@@ -9,6 +9,7 @@ import autokeras as ak
 import keras
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +17,8 @@ from cerebros_spark import LocalStore
 from cerebros_spark.core.errors import CerebrosError
 from nas import HyperHyperModel, TabularSpace
 from tests.nas.random_tables import columns, others, to_input
+
+pytestmark = pytest.mark.usefixtures("eager_training")
 
 ROWS = 40
 LABELS = {
