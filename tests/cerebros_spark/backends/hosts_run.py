@@ -36,7 +36,7 @@ def main(master: str, host: str, folder: str, lease: str) -> None:
         backend = SparkBackend(spark.sparkContext, num_workers=2, lease=float(lease))
         # Units long enough that the host is cut off in the middle.
         result = run(
-            backend, LocalStore(Path(folder, name)), "small", trials(epochs=3, seconds=0.3)
+            backend, LocalStore(Path(folder, name)), "small", trials(epochs=4, seconds=0.3)
         )
         Path(folder, f"{name}.json").write_text(json.dumps(result["logs"]))
     spark.stop()

@@ -19,7 +19,7 @@ from tests.cerebros_spark.backends.namespaces import Hosts, NoNamespacesError
 
 ROOT = Path(__file__).parents[3]
 CLUSTER = [sys.executable, str(ROOT / "scripts" / "cluster.py")]
-LEASE = 16.0  # a busy machine may stall a process for seconds
+LEASE = 25.0  # a busy machine may stall a process for seconds
 
 
 @pytest.fixture

@@ -147,14 +147,9 @@ def test_the_published_example_runs(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_small_search_runs_on_spark(tmp_path, spark):
-    search = build(
-        tmp_path,
-        backend=SparkBackend(spark_context=spark.sparkContext, num_workers=2),
-        maximum_levels=1,
-        number_of_architecture_moities_to_try=1,
-        number_of_tries_per_architecture_moity=1,
-    )
+def test_the_published_example_runs_on_spark(tmp_path, spark):
+    backend = SparkBackend(spark_context=spark.sparkContext, num_workers=2)
+    search = example(tmp_path, backend=backend)
     assert np.isfinite(search.run_random_search())
     x, _ = houses()
     assert search.get_best_model().predict(x, verbose=0).shape == (150, 1)
