@@ -53,6 +53,7 @@ MARK_OF = {
     "cerebros_spark/data/table/test_collection": "spark",
     "cerebros_spark/data/table/test_spark_categories": "spark",
     "cerebros_spark/data/table/test_spark_table": "spark",
+    "cerebros_spark/data/table/test_string_pack": "spark",
     "cerebros_spark/data/test_splits": "spark",
     "cerebros_spark/data/test_weights": "spark",
     "cerebros_spark/storage/test_s3": "cluster",

@@ -105,7 +105,7 @@ def build_in_new_session(
     """
     policy = keras.config.dtype_policy()
     with dtype_policy_scope(policy):
-        keras.backend.clear_session()
+        keras.backend.clear_session(free_memory=False)
         keras.config.set_dtype_policy(policy)
         with custom_object_scope(custom_objects):
             return builder.build(hp, shapes, dtypes)

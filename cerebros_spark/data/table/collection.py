@@ -61,7 +61,7 @@ def collect_small(df: DataFrame, names: Sequence[str], rows: int) -> pa.Table | 
         count = len(df.selectExpr("1 as one").take(rows + 1))
         if count > rows or count * len(names) * _LEAST_BYTES > MAX_BYTES:
             return None
-        table = _collect(df.selectExpr(*aliases))
+        table = collect_table(df.selectExpr(*aliases), MAX_BYTES)
     except Exception as error:
         # The rows may be too large for the driver. Any other error will occur again.
         logger.info("the DataFrame is left to the executors: %s", str(error).split("\n", 1)[0])
@@ -91,13 +91,6 @@ def _show_in_zone(table: pa.Table, zone: str) -> pa.Table:
     return table.cast(pa.schema(fields))
 
 
-def _collect(frame: DataFrame) -> pa.Table | None:
-    if hasattr(frame, "toArrow"):  # since Spark 4.0; it needs no Python workers
-        return frame.toArrow()
-    tables = collect_tables(frame, MAX_BYTES)
-    return pa.concat_tables(tables) if tables else None
-
-
 def sort_rows(table: pa.Table) -> pa.Table:
     """Sort rows by a hash of their values, because the rows of a DataFrame have no order."""
     order = np.argsort(ArrowTable.create(table).hash_rows(), kind="stable")
@@ -121,11 +114,15 @@ def find_data_error(error: Exception) -> DataError | None:
     return None
 
 
-def collect_table(frame: DataFrame) -> pa.Table | None:
-    """Collect a DataFrame as an Arrow table; None without rows."""
+def collect_table(frame: DataFrame, most_bytes: int | None = None) -> pa.Table | None:
+    """Collect a DataFrame as an Arrow table.
+
+    Returns:
+        The table; None without rows, or, before Spark 4.0, if it has more than ``most_bytes``.
+    """
     if hasattr(frame, "toArrow"):  # since Spark 4.0; it needs no Python workers
         return frame.toArrow()
-    tables = collect_tables(frame)
+    tables = collect_tables(frame, most_bytes)
     return pa.concat_tables(tables) if tables else None
 
 

@@ -167,7 +167,7 @@ def describe_spark(field: Any) -> RawColumn:
         return RawColumn(name, "boolean", INTEGER, text)
     if kind in ("byte", "short", "integer", "long"):
         return RawColumn(name, "numeric", INTEGER, text)
-    if kind in ("float", "double", "decimal", "void"):
+    if kind in ("float", "double", "decimal", "void", "daytimeinterval"):
         return RawColumn(name, "numeric", NUMBER, text)
     if kind in ("string", "varchar", "char"):
         return RawColumn(name, "categorical", STRING, text)

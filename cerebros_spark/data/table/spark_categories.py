@@ -50,18 +50,16 @@ def count_categories(
     grouped = grouped.persist(StorageLevel.MEMORY_AND_DISK)
     try:
         rare = grouped.where(f"not ({is_known})").groupBy("slot").agg(F.max("rows").alias("rows"))
-        order = "order by rows desc, cast(value as string)"
-        order = f"row_number() over (partition by slot {order}) as number"
-        known = grouped.where(is_known).selectExpr("*", order).where(f"number <= {limit}")
-        tables = [
-            _collect(rare.selectExpr("slot", "'' as text", "rows")),
-            _collect(known.selectExpr("slot", "cast(value as string) as text", "rows")),
-        ]
+        window = "partition by slot order by rows desc, cast(value as string)"
+        numbered = grouped.where(is_known).selectExpr(
+            "*", f"row_number() over ({window}) as number"
+        )
+        known = numbered.where(f"number <= {limit}")
+        counts = collect_table(
+            rare.selectExpr("slot", "'' as text", "rows").union(
+                known.selectExpr("slot", "cast(value as string) as text", "rows")
+            )
+        )
     finally:
         grouped.unpersist()
-    return pa.concat_tables(tables)
-
-
-def _collect(frame: DataFrame) -> pa.Table:
-    table = collect_table(frame)
-    return SCHEMA.empty_table() if table is None else table.cast(SCHEMA)
+    return SCHEMA.empty_table() if counts is None else counts.cast(SCHEMA)

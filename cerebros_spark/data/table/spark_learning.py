@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
@@ -27,11 +28,13 @@ from cerebros_spark.data.table.learning import (
 from cerebros_spark.data.table.schema import LabelClasses, TableSchema
 from cerebros_spark.data.table.source import INTEGER, STRING
 from cerebros_spark.data.table.spark_categories import count_categories
+from cerebros_spark.data.table.string_pack import unescape
 from cerebros_spark.data.table.survey import TableSurvey
 
 if TYPE_CHECKING:
     from cerebros_spark.data.table.spark_table import SparkTable
 
+_FEW_CATEGORIES = 4096  # of a column, whose counts of each task go to Spark
 _COUNTS = "place int, text string, bin bigint, rows bigint, least double, greatest double"
 
 
@@ -56,13 +59,21 @@ def learn_from_frame(
     check_infinities(surveyed, *others)
     used = [each for each in surveyed if find_reason(each) is None]
     plan = plan_counts(survey, used)
-    counts = [
-        _count_bins(table, trained, plan),
-        *(
-            _count_categories(table, trained, plan, storage, used, survey.rows)
-            for storage in (INTEGER, STRING)
-        ),
-    ]
+    # Spark groups many distinct values faster than Python, and Python few.
+    few = tuple(
+        each.slot
+        for each in used
+        if each.column.storage == STRING and (each.distinct or 0) <= _FEW_CATEGORIES
+    )
+    counts = [_count_in_python(table, trained, plan, few)]
+    for storage, slots in (
+        (INTEGER, plan.integer_categories),
+        (STRING, tuple(slot for slot in plan.string_categories if slot not in few)),
+    ):
+        named = [
+            each.slot for each in used if each.column.is_named and each.column.storage == storage
+        ]
+        counts.append(_count_in_spark(table, trained, plan, storage, slots, named, survey.rows))
     return learn_schema(surveyed, plan, pa.concat_tables(counts), labels, embeds=table.embeds)
 
 
@@ -92,18 +103,20 @@ def _survey_splits(table: SparkTable, frame: DataFrame) -> dict[bool, TableSurve
     return total
 
 
-def _count_bins(table: SparkTable, frame: DataFrame, plan: CountPlan) -> pa.Table:
-    """Count the bins of numbers; the strings are not passed to Python."""
-    if not plan.binned:
+def _count_in_python(
+    table: SparkTable, frame: DataFrame, plan: CountPlan, slots: tuple[int, ...]
+) -> pa.Table:
+    """Count the bins of numbers, and the categories of strings in some slots."""
+    part = replace(plan, integer_categories=(), string_categories=slots)
+    if not part.binned and not slots:
         return SCHEMA.empty_table()
-    numeric = table.without_strings()
-    bins = replace(plan, integer_categories=(), string_categories=())
+    counted = table if slots else table.without_strings()
 
     def count(batches: Iterable[Any]) -> Iterator[Any]:
-        yield from bins.count(numeric.batch_from_arrow(b) for b in batches).to_batches()
+        yield from part.count(counted.batch_from_arrow(b) for b in batches).to_batches()
 
     grouped = (
-        frame.select(*numeric.names)
+        frame.select(*counted.names)
         .mapInArrow(count, _COUNTS)
         .groupBy("place", "text", "bin")
         .agg(
@@ -113,19 +126,22 @@ def _count_bins(table: SparkTable, frame: DataFrame, plan: CountPlan) -> pa.Tabl
         )
     )
     collected = collect_tables(grouped.select(*SCHEMA.names)) or []
-    return merge_counts([each.cast(SCHEMA) for each in collected])
+    counts = merge_counts([each.cast(SCHEMA) for each in collected])
+    places = [*range(part.binned), *(plan.find_place(STRING, slot) for slot in slots)]
+    moved = np.asarray(places, np.int32)[counts["place"].to_numpy()]
+    return counts.set_column(0, SCHEMA.field("place"), pa.array(moved))
 
 
-def _count_categories(
+def _count_in_spark(
     table: SparkTable,
     frame: DataFrame,
     plan: CountPlan,
     storage: str,
-    used: Sequence[SurveyedColumn],
+    slots: Sequence[int],
+    named: Sequence[int],
     rows: int,
 ) -> pa.Table:
-    """Count the categories of a storage; of the rare ones of a column, only one is returned."""
-    slots = plan.integer_categories if storage == INTEGER else plan.string_categories
+    """Count categories; of the rare ones of a column, only one is returned."""
     pack, missing = table.describe_pack(storage)
     counts = count_categories(
         frame,
@@ -134,18 +150,14 @@ def _count_categories(
         missing,
         fewest=min_category_rows(rows),
         # A category that the user asks for is known even if it is rare.
-        kept=[
-            each.slot
-            for each in used
-            if each.column.is_named and each.column.storage == storage and each.slot in slots
-        ],
+        kept=[slot for slot in slots if slot in named],
         limit=MAX_CATEGORIES + 1,
     )
     places = {slot: plan.find_place(storage, slot) for slot in slots}
     return pa.table(
         {
             "place": pa.array([places[slot] for slot in counts["slot"].to_pylist()], pa.int32()),
-            "text": counts["text"],
+            "text": unescape(counts["text"]) if storage == STRING else counts["text"],
             "bin": pa.nulls(counts.num_rows, pa.int64()),
             "rows": counts["rows"],
             "least": pa.nulls(counts.num_rows, pa.float64()),

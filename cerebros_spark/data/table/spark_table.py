@@ -1,7 +1,8 @@
 """Tables of Spark: learning of the schema by aggregates, and rows for the encoding.
 
 Spark plans columns one by one, which takes minutes for thousands. So all columns of a storage are
-packed into one array column, without nulls: NaN, the least int64 and the empty string mean missing.
+packed into one array, or one string, without nulls: NaN, the least int64 and the empty string mean
+missing.
 """
 
 from __future__ import annotations
@@ -46,13 +47,15 @@ from cerebros_spark.data.table.source import (
     resolve_kinds,
 )
 from cerebros_spark.data.table.spark_learning import learn_from_frame, survey_frame
+from cerebros_spark.data.table.string_pack import join_sql, split_sql, split_strings
 from cerebros_spark.data.table.survey import TableSurvey
 
 # Names that no column of a user has.
 _NUMBERS, _INTEGERS, _STRINGS = "cerebros_numbers", "cerebros_integers", "cerebros_strings"
 _VECTOR = "cerebros_vector"
 
-_STRING_BYTES = 40  # of a short string in an array of Spark
+_DURATION = "daytimeinterval"
+_STRING_BYTES = 16  # of a short string
 _MISSING_SQL = "-9223372036854775807L - 1L"  # no literal of Spark has the least integer
 
 
@@ -145,18 +148,27 @@ class SparkTable:
             if column.storage == VECTOR:
                 vectors.append(self._vector_sql(name, column.width, len(vectors)))
             elif column.storage == NUMBER:
-                sql[NUMBER].append(f"coalesce(cast({name} as double), double('NaN'))")
+                number = _duration_sql(name) if data_type == _DURATION else name
+                sql[NUMBER].append(f"coalesce(cast({number} as double), double('NaN'))")
             elif column.storage == STRING:
                 sql[STRING].append(f"coalesce(cast({name} as string), '')")
             else:
                 whole = self._integer_sql(name, data_type, column.zone)
                 sql[INTEGER].append(f"coalesce({whole}, {_MISSING_SQL})")
-        packs = zip((_NUMBERS, _INTEGERS, _STRINGS), sql.values(), strict=True)
-        return [*(f"array({', '.join(each)}) as {name}" for name, each in packs if each), *vectors]
+        strings = sql.pop(STRING)
+        packs = zip((_NUMBERS, _INTEGERS), sql.values(), strict=True)
+        packed = [f"array({', '.join(each)}) as {name}" for name, each in packs if each]
+        packed += [f"{join_sql(strings)} as {_STRINGS}"] if strings else []
+        return [*packed, *vectors]
 
     def describe_pack(self, storage: str) -> tuple[str, str]:
-        """Return the name of the pack of integers or strings, and SQL of what means missing."""
-        return (_INTEGERS, f"({_MISSING_SQL})") if storage == INTEGER else (_STRINGS, "''")
+        """Return SQL of integers or strings as an array, and of what means missing.
+
+        The strings are escaped as in :mod:`.string_pack`.
+        """
+        if storage == INTEGER:
+            return _INTEGERS, f"({_MISSING_SQL})"
+        return split_sql(_STRINGS), "''"
 
     def without_strings(self) -> SparkTable:
         """Return the table of the other columns."""
@@ -221,20 +233,16 @@ class SparkTable:
         packs: dict[str, Any] = {}
         for name in self.names:
             values = columns[name]
+            if name == _STRINGS:
+                # pyarrow 14 makes no large strings of NumPy's objects.
+                packs[name] = self._split_strings(pa.array(values, pa.string()))
+                continue
             if values.ndim == 1:
                 lengths = {len(each) for each in values}
                 if len(lengths) > 1:
                     raise self._make_length_error(name, list(lengths))
                 values = np.stack(list(values))
-            if name != _STRINGS:
-                packs[name] = values
-                continue
-            # pyarrow 14 makes no large strings of NumPy's objects.
-            categories = [
-                pa.array(values[:, i], pa.string()).cast(pa.large_string())
-                for i in range(values.shape[1])
-            ]
-            packs[name] = [_blank_empty(each) for each in categories]
+            packs[name] = values
         return self.make_batch(packs, rows)
 
     def batch_from_arrow(self, batch: Any) -> RawBatch:
@@ -245,10 +253,10 @@ class SparkTable:
             column = batch.column(name)
             if isinstance(column, pa.ChunkedArray):
                 column = column.combine_chunks()
-            flat = column.flatten()
             if name == _STRINGS:
-                packs[name] = _split_strings(flat, rows)
+                packs[name] = self._split_strings(column)
                 continue
+            flat = column.flatten()
             lengths = np.unique(np.diff(column.offsets.to_numpy()))
             if len(lengths) > 1:
                 raise self._make_length_error(name, lengths.tolist())
@@ -256,6 +264,9 @@ class SparkTable:
                 rows, len(flat) // max(rows, 1)
             )
         return self.make_batch(packs, rows)
+
+    def _split_strings(self, joined: pa.Array) -> list[pa.Array]:
+        return split_strings(joined, len(select_storage(self.columns, STRING)))
 
     # Learning ----------------------------------------------------------------------------
 
@@ -311,6 +322,12 @@ class RawFeatures:
         return [] if self.table is None else [repr(self.table)]
 
 
+def _duration_sql(name: str) -> str:
+    """Return SQL of the seconds of an interval, as of durations in Arrow."""
+    parts = {"day": 86400, "hour": 3600, "minute": 60, "second": 1}
+    return " + ".join(f"extract({part} from {name}) * {size}D" for part, size in parts.items())
+
+
 def _read_widths(df: DataFrame, vectors: Sequence[RawColumn]) -> dict[str, int]:
     """Read the lengths of arrays from the first row in which each is present."""
     widths = {}
@@ -333,17 +350,3 @@ def _is_compatible(actual: RawColumn, trained: RawColumn) -> bool:
     if trained.storage in (NUMBER, INTEGER) and trained.kind == "numeric":
         return actual.storage in (NUMBER, INTEGER)
     return actual.storage == trained.storage
-
-
-def _split_strings(flat: pa.Array, rows: int) -> list[pa.Array]:
-    """Split a pack of strings into one array for each column, with null for the empty string."""
-    width = len(flat) // max(rows, 1)
-    flat = flat.cast(pa.large_string())
-    places = [pa.array(np.arange(number, len(flat), width)) for number in range(width)]
-    return [_blank_empty(flat.take(each)) for each in places]
-
-
-def _blank_empty(values: pa.Array) -> pa.Array:
-    """Replace empty strings by null."""
-    missing = pa.scalar(None, pa.large_string())
-    return pa.compute.if_else(pa.compute.equal(values, ""), missing, values)

@@ -60,7 +60,7 @@ class GraphSpace(Space):
         """Build the compiled network that hyperparameter values define."""
         # Otherwise the numbers in block names increase, and every build enlarges the space.
         policy = keras.config.dtype_policy()
-        keras.backend.clear_session()
+        keras.backend.clear_session(free_memory=False)
         keras.config.set_dtype_policy(policy)
         graph = UncompiledGraph(inputs=list(self.inputs), outputs=list(self.outputs))
         with contextlib.ExitStack() as stack:

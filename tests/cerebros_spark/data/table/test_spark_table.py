@@ -109,6 +109,19 @@ def test_spark_shards_hold_what_memory_encodes(spark, df, frame, tmp_path):
     assert again == manifest
 
 
+def test_intervals_are_the_seconds_of_durations_in_arrow(spark):
+    values = [90061.5, -90061.5, 0.000001, -3.0]
+    rows = [(datetime.timedelta(seconds=value),) for value in values] + [(None,)]
+    df = spark.createDataFrame(rows, "lasts interval day to second")
+    batch, _ = encode(df, ["lasts"])
+    np.testing.assert_allclose(batch.numbers[:, 0], [*values, np.nan], rtol=1e-12)
+    arrow = pa.table({"lasts": pa.array([row[0] for row in rows], pa.duration("us"))})
+    (expected,) = ArrowTable.create(arrow).batches(ArrowTable.create(arrow).columns)
+    np.testing.assert_array_equal(batch.numbers, expected.numbers)
+    with pytest.raises(ArgumentError, match="'lasts' has the type interval year"):
+        SparkTable.create(df.selectExpr("interval '2' year as lasts"), ["lasts"])
+
+
 def encode(df, names) -> tuple[RawBatch, list]:
     table = SparkTable.create(df, names)
     rows = df.selectExpr(*table.select_packs()).toPandas()
@@ -208,7 +221,7 @@ def test_integers_of_any_name_may_stand_for_times(spark):
 def test_raw_columns_count_for_the_number_of_tasks(spark):
     df = spark.sql("select 1 as a, 'x' as b, 2.5d as c, array(1, 2, 3) as v, 'y' as ignored")
     table = SparkTable.create(df, df.columns, {"ignored": "ignore"})
-    assert RawFeatures(table).row_bytes == 8 + 40 + 8 + 3 * 8
+    assert RawFeatures(table).row_bytes == 8 + 16 + 8 + 3 * 8
     assert RawFeatures(None).row_bytes == 0
 
 

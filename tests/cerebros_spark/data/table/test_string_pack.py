@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from cerebros_spark.data.table.string_pack import join_sql, split_sql, split_strings, unescape
+
+ROWS = [
+    ("a", "", "é🙂"),
+    ("", "", ""),
+    ("\u0001", "\u0002", "\u0001\u0002a\u0002b"),
+    (" x ", "\n", "'"),
+    ("\u0002\u0002", "b\u0001", "\\u0001"),
+]
+
+
+@pytest.fixture(scope="module")
+def joined(spark):
+    frame = spark.createDataFrame(ROWS, "a string, b string, c string")
+    return frame.selectExpr(f"{join_sql(['a', 'b', 'c'])} as pack").coalesce(1)
+
+
+def test_strings_are_split_as_they_were_joined(joined):
+    pack = pa.array([row["pack"] for row in joined.collect()])
+    columns = split_strings(pack, 3)
+    assert [each.to_pylist() for each in columns] == [
+        [value or None for value in column] for column in zip(*ROWS, strict=True)
+    ]
+
+
+def test_spark_splits_them_too(joined):
+    rows = joined.selectExpr(f"{split_sql('pack')} as parts").collect()
+    parts = [unescape(pa.array(row["parts"])).to_pylist() for row in rows]
+    assert parts == [list(row) for row in ROWS]
+
+
+def test_one_column_and_no_rows():
+    assert [each.to_pylist() for each in split_strings(pa.array(["", "x"]), 1)] == [[None, "x"]]
+    assert [len(each) for each in split_strings(pa.array([], pa.string()), 2)] == [0, 0]
