@@ -51,7 +51,7 @@ MARK_OF = {
     "cerebros_spark/data/test_parquet_writer": "spark",
     "cerebros_spark/data/test_prepare_spark": "spark",
     "cerebros_spark/data/table/test_collection": "spark",
-    "cerebros_spark/data/table/test_spark_categories": "spark",
+    "cerebros_spark/data/table/test_spark_counts": "spark",
     "cerebros_spark/data/table/test_spark_table": "spark",
     "cerebros_spark/data/table/test_string_pack": "spark",
     "cerebros_spark/data/test_splits": "spark",

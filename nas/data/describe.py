@@ -11,7 +11,7 @@ import pandas as pd
 
 from cerebros_spark.core.errors import DataError
 from cerebros_spark.data.table.arrow_table import ArrowTable
-from cerebros_spark.data.table.learning import (
+from cerebros_spark.data.table.column_use import (
     SurveyedColumn,
     find_reason,
     is_named_id,

@@ -13,15 +13,14 @@ from pandas.util import hash_array
 
 from cerebros_spark.core.errors import DataError
 from cerebros_spark.data.table.batch import RawBatch, batch_from_arrow
-from cerebros_spark.data.table.fields import encode_fields, to_raw_columns
-from cerebros_spark.data.table.learning import (
+from cerebros_spark.data.table.column_use import (
     SurveyedColumn,
     check_infinities,
     describe_survey,
     find_reason,
-    learn_schema,
-    plan_counts,
 )
+from cerebros_spark.data.table.fields import encode_fields, to_raw_columns
+from cerebros_spark.data.table.learning import learn_schema, plan_counts
 from cerebros_spark.data.table.schema import LabelClasses, TableColumn, TableSchema
 from cerebros_spark.data.table.source import VECTOR, RawColumn, describe_arrow, resolve_kinds
 from cerebros_spark.data.table.survey import TableSurvey, survey_batches

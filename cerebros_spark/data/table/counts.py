@@ -5,7 +5,7 @@ Both are sums, so that they do not depend on how rows are distributed over tasks
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,9 @@ SCHEMA = pa.schema(
 )
 """Columns of the counts: place of the value in a row, category or bin, number of rows, and the
 least and greatest number in the bin."""
+
+BINS = -1
+"""In the place of a column: the bins of all numbers."""
 
 _KEYS = ["place", "text", "bin"]
 _SUMS = [("rows", "sum"), ("least", "min"), ("greatest", "max")]
@@ -70,15 +73,26 @@ class CountPlan:
         return start + self.string_categories.index(slot)
 
     def count(self, batches: Iterable[RawBatch]) -> pa.Table:
-        """Count the rows of some batches."""
+        """Count the rows of some batches; a table of :data:`SCHEMA`."""
+        parts = self.count_parts(batches)
+        return pa.concat_tables(complete_counts(place, counts) for place, counts in parts)
+
+    def count_parts(self, batches: Iterable[RawBatch]) -> Iterator[tuple[int, pa.Table]]:
+        """Yield :data:`BINS` with the counts of bins, and places with those of categories.
+
+        Categories have the columns ``text`` and ``rows``.
+        """
         bins: list[pa.Table] = []
         categories: dict[int, list[pa.Array]] = {}
         for batch in batches:
             bins.append(self._count_bins(batch))
             for place, values in self._find_categories(batch):
                 categories.setdefault(place, []).append(values)
-        tables = [*bins, *(_count_strings(place, arrays) for place, arrays in categories.items())]
-        return merge_counts(tables)
+        yield BINS, merge_counts(bins)
+        for place, arrays in categories.items():
+            counted = pc.value_counts(pa.chunked_array(arrays))
+            values, rows = counted.field("values"), counted.field("counts")
+            yield place, pa.table({"text": values, "rows": rows})
 
     def _count_bins(self, batch: RawBatch) -> pa.Table:
         values = np.concatenate(
@@ -122,23 +136,35 @@ class CountPlan:
             place += 1
 
 
-def _count_strings(place: int, arrays: Sequence[pa.Array]) -> pa.Table:
-    counted = pc.value_counts(pa.chunked_array(arrays))
-    values, rows = counted.field("values"), counted.field("counts")
+def complete_counts(place: int, counts: pa.Table) -> pa.Table:
+    """Return the counts of a place, see :meth:`CountPlan.count_parts`, as :data:`SCHEMA` has them.
+
+    Those of bins have that form already.
+    """
+    if place == BINS:
+        return counts
+    rows = counts.num_rows
     return pa.table(
         {
-            "place": pa.array(np.full(len(rows), place, np.int32)),
-            "text": values.cast(pa.string()),
-            "bin": pa.nulls(len(rows), pa.int64()),
-            "rows": rows.cast(pa.int64()),
-            "least": pa.nulls(len(rows), pa.float64()),
-            "greatest": pa.nulls(len(rows), pa.float64()),
-        }
+            "place": pa.array(np.full(rows, place, np.int32)),
+            "text": counts["text"].cast(pa.string()),
+            "bin": pa.nulls(rows, pa.int64()),
+            "rows": counts["rows"].cast(pa.int64()),
+            "least": pa.nulls(rows, pa.float64()),
+            "greatest": pa.nulls(rows, pa.float64()),
+        },
+        schema=SCHEMA,
     )
 
 
+def add_categories(tables: Sequence[pa.Table]) -> pa.Table:
+    """Add up counts of the categories of one place."""
+    added = pa.concat_tables(tables).group_by("text").aggregate([("rows", "sum")])
+    return pa.table({"text": added["text"], "rows": added["rows_sum"]})
+
+
 def merge_counts(tables: Sequence[pa.Table]) -> pa.Table:
-    """Add up the counts of several tables."""
+    """Add up the counts of bins of several tables."""
     if not tables:
         return SCHEMA.empty_table()
     added = pa.concat_tables(tables).group_by(_KEYS).aggregate(_SUMS)

@@ -7,7 +7,6 @@ missing.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,8 +26,8 @@ from cerebros_spark.data.table.batch import (
     select_storage,
     vector_length_error,
 )
+from cerebros_spark.data.table.column_use import SurveyedColumn
 from cerebros_spark.data.table.fields import to_raw_columns
-from cerebros_spark.data.table.learning import SurveyedColumn
 from cerebros_spark.data.table.schema import (
     LabelClasses,
     NumberColumn,
@@ -47,7 +46,7 @@ from cerebros_spark.data.table.source import (
     resolve_kinds,
 )
 from cerebros_spark.data.table.spark_learning import learn_from_frame, survey_frame
-from cerebros_spark.data.table.string_pack import join_sql, split_sql, split_strings
+from cerebros_spark.data.table.string_pack import join_sql, split_strings
 from cerebros_spark.data.table.survey import TableSurvey
 
 # Names that no column of a user has.
@@ -160,24 +159,6 @@ class SparkTable:
         packed = [f"array({', '.join(each)}) as {name}" for name, each in packs if each]
         packed += [f"{join_sql(strings)} as {_STRINGS}"] if strings else []
         return [*packed, *vectors]
-
-    def describe_pack(self, storage: str) -> tuple[str, str]:
-        """Return SQL of integers or strings as an array, and of what means missing.
-
-        The strings are escaped as in :mod:`.string_pack`.
-        """
-        if storage == INTEGER:
-            return _INTEGERS, f"({_MISSING_SQL})"
-        return split_sql(_STRINGS), "''"
-
-    def without_strings(self) -> SparkTable:
-        """Return the table of the other columns."""
-        kept = [column.storage != STRING for column in self.columns]
-        return replace(
-            self,
-            columns=tuple(itertools.compress(self.columns, kept)),
-            types=tuple(itertools.compress(self.types, kept)),
-        )
 
     @property
     def names(self) -> list[str]:

@@ -30,23 +30,18 @@ def _escape_sql(value: str) -> str:
     return f"if({has_mark}, {escaped}, {value})"
 
 
-def split_sql(pack: str) -> str:
-    """Return SQL that splits joined strings into an array, whose elements are still escaped."""
-    return f"split({pack}, {_MARK_SQL}, -1)"
-
-
 def split_strings(joined: pa.Array, width: int) -> list[pa.Array]:
     """Split joined strings into one array of large strings for each column; null if empty."""
     flat = pc.split_pattern(joined.cast(pa.large_string()), _MARK).flatten()
     if len(flat) != len(joined) * width:
         raise ValueError(f"{len(flat)} strings in {len(joined)} rows of {width}")
-    flat = unescape(flat)
+    flat = _unescape(flat)
     missing = pa.scalar(None, pa.large_string())
     columns = [flat.take(pa.array(np.arange(n, len(flat), width))) for n in range(width)]
     return [pc.if_else(pc.equal(each, ""), missing, each) for each in columns]
 
 
-def unescape(values: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+def _unescape(values: pa.Array) -> pa.Array:
     """Return strings as they were before :func:`join_sql`."""
     if pc.any(pc.match_substring(values, _ESCAPE)).as_py():
         for character, escaped in reversed(_ESCAPED.items()):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from cerebros_spark.data.table.string_pack import join_sql, split_sql, split_strings, unescape
+from cerebros_spark.data.table.string_pack import join_sql, split_strings
 
 ROWS = [
     ("a", "", "é🙂"),
@@ -26,12 +26,6 @@ def test_strings_are_split_as_they_were_joined(joined):
     assert [each.to_pylist() for each in columns] == [
         [value or None for value in column] for column in zip(*ROWS, strict=True)
     ]
-
-
-def test_spark_splits_them_too(joined):
-    rows = joined.selectExpr(f"{split_sql('pack')} as parts").collect()
-    parts = [unescape(pa.array(row["parts"])).to_pylist() for row in rows]
-    assert parts == [list(row) for row in ROWS]
 
 
 def test_one_column_and_no_rows():

@@ -1,0 +1,196 @@
+"""Second pass over a raw table in Spark: counts of bins, and of categories of any number.
+
+A task counts some rows at a time, and passes on the counts of each column in buckets, as serialized
+Arrow tables: Spark moves few rows. The counts of a bucket are added up in one task, which keeps
+those that the schema may need. Then those of a column meet.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame
+
+from cerebros_spark.data.table.collection import collect_rows
+from cerebros_spark.data.table.counts import (
+    BINS,
+    SCHEMA,
+    CountPlan,
+    add_categories,
+    complete_counts,
+    merge_counts,
+)
+
+if TYPE_CHECKING:
+    from cerebros_spark.data.table.batch import RawBatch
+    from cerebros_spark.data.table.spark_table import SparkTable
+
+_BUCKETS = 64
+_BYTES = 6  # at the end of a string, which decide on its bucket
+_PACKED = "bucket int, place int, counts binary"
+
+
+@dataclass(frozen=True)
+class CategoryLimits:
+    """Which categories are counted by name.
+
+    Attributes:
+        fewest: Number of rows below which a category is rare.
+        kept: Places of the columns without rare categories.
+        limit: Maximum number of categories of a column: the most frequent.
+    """
+
+    fewest: int
+    kept: Collection[int]
+    limit: int
+
+    def select(self, place: int, counts: pa.Table) -> pa.Table:
+        """Return the counts that are needed: the most frequent categories, and one rare one.
+
+        The rare one has no name, and the most rows of any.
+        """
+        if place not in self.kept:
+            is_rare = pc.less(counts["rows"], self.fewest)
+            most = pc.max(counts["rows"].filter(is_rare)).as_py()
+            counts = counts.filter(pc.invert(is_rare))
+        else:
+            most = None
+        if counts.num_rows > self.limit:
+            order = [("rows", "descending"), ("text", "ascending")]
+            counts = counts.take(pc.sort_indices(counts, order)[: self.limit])
+        if most is None:
+            return counts
+        rare = pa.table({"text": pa.array([""], pa.large_string()), "rows": [most]})
+        return pa.concat_tables([counts, rare])
+
+
+def count_frame(
+    table: SparkTable,
+    frame: DataFrame,
+    plan: CountPlan,
+    limits: CategoryLimits,
+    *,
+    most_values: int = 2**23,
+) -> pa.Table:
+    """Count the bins and the categories of a frame that has the packs of a table.
+
+    ``most_values`` is the number of values that a task counts at a time, in memory.
+
+    Returns:
+        A table of :data:`.counts.SCHEMA`, see :meth:`CategoryLimits.select`.
+    """
+    if not plan.binned and not plan.integer_categories and not plan.string_categories:
+        return SCHEMA.empty_table()
+    # Rows that are counted together have more categories in common.
+    tasks = frame.sparkSession.sparkContext.defaultParallelism
+    count, add, finish = (
+        functools.partial(_count, table, plan, most_values),
+        functools.partial(_add, limits),
+        functools.partial(_finish, limits),
+    )
+    counted = frame.select(*table.names).coalesce(tasks).mapInArrow(count, _PACKED)
+    added = counted.repartition(min(2 * tasks, _BUCKETS), "bucket").mapInArrow(add, _PACKED)
+    rows = collect_rows(added.repartition(tasks, "place"), finish, _PACKED)
+    return pa.concat_tables(complete_counts(row["place"], _read(row["counts"])) for row in rows)
+
+
+def _count(
+    table: SparkTable, plan: CountPlan, most_values: int, batches: Iterable[Any]
+) -> Iterator[Any]:
+    """Count rows, some at a time."""
+    width = sum(column.width for column in table.columns)
+    parts: list[RawBatch] = []
+    for batch in batches:
+        parts.append(table.batch_from_arrow(batch))
+        if width * sum(part.rows for part in parts) > most_values:
+            yield _pack_buckets(plan.count_parts(parts))
+            parts = []
+    if parts:
+        yield _pack_buckets(plan.count_parts(parts))
+
+
+def _add(limits: CategoryLimits, batches: Iterable[Any]) -> Iterator[Any]:
+    """Add up the counts of some buckets."""
+    for place, tables in _unpack(batches):
+        if place == BINS:
+            yield _pack([(0, place, merge_counts(tables))])
+        else:
+            yield _pack([(0, place, limits.select(place, add_categories(tables)))])
+
+
+def _finish(limits: CategoryLimits, batches: Iterable[Any]) -> Iterator[Any]:
+    """Join the counts of all buckets, which have no category in common."""
+    for place, tables in _unpack(batches):
+        both = pa.concat_tables(tables)
+        yield _pack([(0, place, both if place == BINS else limits.select(place, both))])
+
+
+def _pack_buckets(counts: Iterable[tuple[int, pa.Table]]) -> pa.RecordBatch:
+    parts = []
+    for place, counted in counts:
+        if place == BINS:
+            parts.append((0, place, counted))
+            continue
+        buckets = _find_buckets(counted["text"].combine_chunks())
+        order = np.argsort(buckets, kind="stable")
+        ends = np.searchsorted(buckets[order], np.arange(_BUCKETS + 1))
+        ordered = counted.take(pa.array(order))
+        for bucket, (start, end) in enumerate(itertools.pairwise(ends)):
+            if end > start:
+                parts.append((bucket, place, ordered.slice(start, end - start)))
+    return _pack(parts)
+
+
+def _find_buckets(values: pa.Array) -> np.ndarray:
+    """Return a bucket for each string, from its length and its last bytes."""
+    values = values.cast(pa.large_string())
+    _, offsets, data = values.buffers()
+    ends = np.frombuffer(offsets, np.int64)[values.offset : values.offset + len(values) + 1]
+    content = np.frombuffer(data or b"\0", np.uint8)
+    lengths, ends = np.diff(ends), ends[1:]
+    buckets = lengths.astype(np.uint32)
+    for number in range(1, _BYTES + 1):
+        last = content[np.maximum(ends - number, 0)]
+        buckets = buckets * np.uint32(31) + np.where(lengths >= number, last, 0).astype(np.uint32)
+    return (buckets >> 3 ^ buckets) % _BUCKETS
+
+
+def _pack(parts: Iterable[tuple[int, int, pa.Table]]) -> pa.RecordBatch:
+    buckets, places, tables = zip(*parts, strict=True)
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.array(buckets, pa.int32()),
+            pa.array(places, pa.int32()),
+            pa.array(map(_write, tables), pa.binary()),
+        ],
+        ["bucket", "place", "counts"],
+    )
+
+
+def _unpack(batches: Iterable[Any]) -> Iterator[tuple[int, list[pa.Table]]]:
+    """Yield the tables of each place, after all of them have been received."""
+    packed: dict[int, list[bytes]] = {}
+    for batch in batches:
+        rows = zip(batch.column("place").to_pylist(), batch.column("counts"), strict=True)
+        for place, counts in rows:
+            packed.setdefault(place, []).append(counts.as_py())
+    for place in sorted(packed):
+        yield place, [_read(each) for each in packed.pop(place)]
+
+
+def _write(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def _read(data: bytes) -> pa.Table:
+    return pa.ipc.open_stream(data).read_all()
