@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -20,6 +19,7 @@ from nas.cli.column_kinds import (
     STRING,
     TIMESTAMP,
     ColumnScan,
+    find_existing_days,
 )
 
 _MICROSECONDS = r"(\.\d{6})\d+"
@@ -27,9 +27,6 @@ _MICROSECONDS = r"(\.\d{6})\d+"
 
 _GREAT_OFFSET = r"[-+](?:18:(?:0[1-9]|[1-5]\d)|19|[2-9]\d)[:\d]*$"
 """Offset from UTC beyond 18 hours, which Java refuses."""
-
-_DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
-"""Days of the months of a common year."""
 
 
 def describe_arrow_kinds(table: pa.Table) -> dict[str, str]:
@@ -88,7 +85,9 @@ def _cast(values: pa.ChunkedArray, kind: str, zone: str | None) -> pa.ChunkedArr
     if kind in (INTEGER, DIGITS, NUMBER):
         plain = pc.replace_substring_regex(values, r"^\+", "")
         return _to_floats(plain) if kind == NUMBER else plain.cast(pa.int64())
-    values = _blank(values, pc.invert(_exist(values)))
+    days = values.fill_null("2000-01-01").combine_chunks()
+    exist = pa.chunked_array([pa.array(find_existing_days(days))])
+    values = _blank(values, pc.invert(exist))
     if kind == DATE:
         return values.cast(pa.date32())
     values = pc.replace_substring_regex(values, _MICROSECONDS, r"\1")
@@ -108,15 +107,3 @@ def _to_floats(values: pa.ChunkedArray) -> pa.ChunkedArray:
     except pa.ArrowInvalid:  # a number beyond the range, which is infinite
         numbers = [None if value is None else float(value) for value in values.to_pylist()]
         return pa.chunked_array([pa.array(numbers, pa.float64())])
-
-
-def _exist(values: pa.ChunkedArray) -> pa.Array:
-    """Return whether the days of strings exist; there is no 30th of February."""
-    days = values.fill_null("2000-01-01").combine_chunks()
-    year, month, day = (
-        pc.utf8_slice_codeunits(days, start, stop).cast(pa.int64()).to_numpy(zero_copy_only=False)
-        for start, stop in ((0, 4), (5, 7), (8, 10))
-    )
-    is_leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
-    length = _DAYS[month - 1] + ((month == 2) & is_leap)
-    return pa.chunked_array([pa.array(day <= length)])

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -64,10 +66,12 @@ class ColumnScan:
     Attributes:
         examples: For each kind, a value that does not have it; None if all values have it.
         has_values: Whether there are values other than marks of missing ones.
+        impossible: Number of dates or times whose day does not exist, if all values are some.
     """
 
     examples: dict[str, str | None] = field(default_factory=lambda: dict.fromkeys(_PATTERNS))
     has_values: bool = False
+    impossible: int = 0
 
     def has_kind(self, kind: str) -> bool:
         """Return whether all values have a kind; a column without values has none but strings."""
@@ -93,14 +97,38 @@ class ColumnScan:
         if not self.has_values:
             present = pc.invert(pc.match_substring_regex(values, _MISSING))
             self.has_values = bool(pc.any(present, min_count=0).as_py())
+        if any(self.has_kind(kind) for kind in TIMES):
+            days = values.filter(pc.invert(pc.match_substring_regex(values, _MISSING)))
+            exist = find_existing_days(pc.utf8_trim_whitespace(days.drop_null()))
+            self.impossible += len(exist) - int(exist.sum())
 
     def merge(self, other: ColumnScan) -> None:
         """Add the values of another scan."""
         self.has_values |= other.has_values
+        self.impossible += other.impossible
         for kind, example in other.examples.items():
             if self.examples[kind] is None:
                 self.examples[kind] = example
 
+
+def find_existing_days(values: pa.Array) -> np.ndarray:
+    """Return for each string that begins with a date whether there is such a day.
+
+    There is no 30th of February.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    year, month, day = (
+        pc.utf8_slice_codeunits(values, start, stop).cast(pa.int64()).to_numpy(zero_copy_only=False)
+        for start, stop in ((0, 4), (5, 7), (8, 10))
+    )
+    is_leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
+    exist: np.ndarray = day <= np.array(_DAYS)[month - 1] + ((month == 2) & is_leap)
+    return exist
+
+
+_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)  # of the months of a common year
 
 _MARKS = "|".join(map(re.escape, MISSING_MARKS))
 _MISSING = rf"^\s*(?i:{_MARKS})\s*$"

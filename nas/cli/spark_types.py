@@ -82,7 +82,7 @@ def scan_spark(
             if line is None and line_column is not None:
                 lines = batch.column(width).drop_null()
                 line = lines[0].as_py() if len(lines) else None
-        content = {"scans": [[s.examples, s.has_values] for s in scans], "line": line}
+        content = {"scans": [[s.examples, s.has_values, s.impossible] for s in scans], "line": line}
         yield pa.RecordBatch.from_pydict({"scan": [json.dumps(content)]})
 
     totals = [ColumnScan() for _ in names]
@@ -90,8 +90,8 @@ def scan_spark(
     for row in plain.mapInArrow(scan, "scan string").collect():
         content = json.loads(row["scan"])
         line = content["line"] if line is None else line
-        for total, (examples, has_values) in zip(totals, content["scans"], strict=True):
-            total.merge(ColumnScan(examples, has_values))
+        for total, counted in zip(totals, content["scans"], strict=True):
+            total.merge(ColumnScan(*counted))
     return dict(zip(names, totals, strict=True)), line
 
 

@@ -188,6 +188,7 @@ def infer_kinds(
         kinds[name] = kind
     if problems:
         raise DataError("; ".join(problems[:_MOST_SHOWN]))
+    _warn_of_impossible(scans, kinds)
     if odd:
         logger.warning(
             "numbers or dates in another notation are read as strings; write them as 1234.5 and "
@@ -217,7 +218,18 @@ def match_kinds(scans: Mapping[str, ColumnScan], recorded: Mapping[str, str]) ->
             )
     if problems:
         raise DataError("; ".join(problems[:_MOST_SHOWN]) + ": repair or drop such rows")
+    _warn_of_impossible(scans, kinds)
     return kinds
+
+
+def _warn_of_impossible(scans: Mapping[str, ColumnScan], kinds: Mapping[str, str]) -> None:
+    """Warn of dates that do not exist, which become missing values."""
+    counts = {name: scans[name].impossible for name, kind in kinds.items() if kind in TIMES}
+    named = [f"{name!r} ({count:,})" for name, count in counts.items() if count]
+    if named:
+        logger.warning(
+            "dates that do not exist, such as 2024-02-30, are missing values: %s", join(named)
+        )
 
 
 def find_kinds(table: Table, names: Sequence[str], recorded: Mapping[str, str]) -> dict[str, str]:

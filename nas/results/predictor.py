@@ -80,10 +80,18 @@ class Predictor:
         self, x: Any, batch_size: int = 32, verbose: int = 0
     ) -> np.ndarray | list[np.ndarray]:
         """Predict the outputs for arrays or a table; see ``HyperHyperModel.predict``."""
-        outputs: np.ndarray | list[np.ndarray] = predict_rows(
-            self.model, self.build_inputs(x), batch_size=batch_size, verbose=verbose
-        )
-        return outputs
+        inputs = self.build_inputs(x)
+        if self._table is None or verbose:
+            outputs: np.ndarray | list[np.ndarray] = predict_rows(
+                self.model, inputs, batch_size=batch_size, verbose=verbose
+            )
+            return outputs
+        # The networks of tables are small: tracing them takes longer than most predictions.
+        given = inputs if isinstance(inputs, list) else [inputs]
+        arrays = predict_untraced(self.model, given)
+        named = zip(arrays, self.model.outputs, strict=True)
+        arrays = [values.astype(str(tensor.dtype)) for values, tensor in named]
+        return arrays[0] if len(arrays) == 1 else arrays
 
     def evaluate(
         self, x: Any, y: Any, batch_size: int = 32, verbose: int = 0, sample_weight: Any = None

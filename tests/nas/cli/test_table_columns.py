@@ -98,6 +98,22 @@ def test_other_values_than_in_the_search_are_refused():
         match_kinds(scans, {"a b": "integer", "c": "boolean"})
 
 
+def test_days_that_do_not_exist_are_counted(caplog):
+    scans = {
+        "day": scan("2024-02-30", "2024-02-29", "2023-02-29 ", "NA", ""),
+        "at": scan("2024-06-31 10:00", "2024-06-30 10:00"),
+        "text": scan("2024-06-31", "x"),
+        "whole": scan("2024-06-30"),
+    }
+    kinds = infer_kinds(scans, {})
+    assert kinds == {"day": "date", "at": "timestamp", "text": "string", "whole": "date"}
+    assert "dates that do not exist, such as 2024-02-30, are missing values: " in caplog.text
+    assert "'day' (2), 'at' (1)" in caplog.text
+    caplog.clear()
+    match_kinds({"day": scans["day"]}, {"day": "date"})
+    assert "'day' (2)" in caplog.text
+
+
 @pytest.mark.parametrize("is_local", [True, False])
 @pytest.mark.parametrize(
     ("values", "head"),
