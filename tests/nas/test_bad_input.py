@@ -265,7 +265,7 @@ def test_strings_are_refused_as_numbers_to_predict(frame, tmp_path):
 
 def test_all_columns_of_unsupported_types_are_named_at_once(frame, tmp_path):
     hypermodel = search(tmp_path, bind=columns())
-    words = frame.assign(a=[["x", "y"]] * 90, c=[{"k": 1}] * 90)
+    words = frame.assign(a=[["x", "y"]] * 90, c=[b"x"] * 90)
     message = (
         r"'a' has the type list.*column_types=\{'a': \"ignore\"\}; the column 'c' has the type"
     )
