@@ -215,8 +215,7 @@ class SparkTable:
         for name in self.names:
             values = columns[name]
             if name == _STRINGS:
-                # pyarrow 14 makes no large strings of NumPy's objects.
-                packs[name] = self._split_strings(pa.array(values, pa.string()))
+                packs[name] = self._split_strings(pa.array(values, pa.binary()))
                 continue
             if values.ndim == 1:
                 lengths = {len(each) for each in values}

@@ -19,8 +19,11 @@ _MARK_SQL, _ESCAPE_SQL = r"'\u0001'", r"'\u0002'"
 
 
 def join_sql(values: Sequence[str]) -> str:
-    """Return SQL that joins strings, given as SQL that is never null."""
-    return f"concat_ws({_MARK_SQL}, {', '.join(map(_escape_sql, values))})"
+    """Return SQL that joins strings, given as SQL that is never null.
+
+    The result is binary, because Spark looks for repeated strings when it stores rows in memory.
+    """
+    return f"cast(concat_ws({_MARK_SQL}, {', '.join(map(_escape_sql, values))}) as binary)"
 
 
 def _escape_sql(value: str) -> str:

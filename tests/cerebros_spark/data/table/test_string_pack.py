@@ -29,5 +29,5 @@ def test_strings_are_split_as_they_were_joined(joined):
 
 
 def test_one_column_and_no_rows():
-    assert [each.to_pylist() for each in split_strings(pa.array(["", "x"]), 1)] == [[None, "x"]]
-    assert [len(each) for each in split_strings(pa.array([], pa.string()), 2)] == [0, 0]
+    assert [each.to_pylist() for each in split_strings(pa.array([b"", b"x"]), 1)] == [[None, "x"]]
+    assert [len(each) for each in split_strings(pa.array([], pa.binary()), 2)] == [0, 0]
