@@ -30,7 +30,7 @@ from nas.config.tuner import TunerBinding, bind_tuner
 from nas.data.describe import TableDescription, describe_table
 from nas.data.frames import COLLECT_ROWS, is_spark
 from nas.data.heads import check_metrics
-from nas.data.inputs import flatten_names
+from nas.data.inputs import find_row_shape, flatten_names
 from nas.data.weights import parse_class_weight
 from nas.monitoring.progress import show_log
 from nas.results.result import ModelSelectionResult
@@ -409,17 +409,26 @@ class HyperHyperModel:
         class_weight: Mapping[int, float] | None = None,
         max_seconds: float | None = None,
         ensemble_size: int | None = None,
+        prep_x: Any = None,
+        prep_y: Any = None,
     ) -> ModelSelectionResult:
         """Run the search on data that an earlier ``fit`` prepared in the same store.
 
         ``data`` is the fingerprint of the prepared data; None if the store holds only one data set.
-        Sample weights that were prepared with it are used. The other arguments are those of
-        :meth:`fit`.
+        Sample weights that were prepared with it are used. ``prep_x``, some inputs of shape
+        ``(rows, …)``, is another way to give the ``input_shape`` of images and the like, as in the
+        AutoKeras extension of Cerebro. ``prep_y``, their labels, is not needed, because those of
+        the prepared data are known. The other arguments are those of :meth:`fit`.
 
         Raises:
+            ArgumentError: If ``prep_x`` and ``prep_y`` have different numbers of rows, or
+                ``prep_x`` another shape than ``input_shape``.
             DataError: If there is no such data, or its number of partitions differs from the number
                 of workers.
         """
+        began = time.monotonic()
+        if prep_x is not None:
+            input_shape = find_row_shape(prep_x, prep_y, input_shape)
         config = self._configure(
             callbacks,
             class_weight,
@@ -430,7 +439,7 @@ class HyperHyperModel:
             reproducible=reproducible,
             max_seconds=max_seconds,
             ensemble_size=ensemble_size,
-            began=time.monotonic(),
+            began=began,
         )
         # How the validation rows were chosen is not known, unless an earlier driver has searched.
         store = config.resources.store

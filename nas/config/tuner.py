@@ -19,7 +19,7 @@ from cerebros_spark.core.validation import check_optional_integer
 from nas.trial.objective import parse_objective
 from nas.trial.proposal import Tuner
 from nas.tuners.algorithms.keras_tuner_oracle import OracleTuner, get_oracle_objective
-from nas.tuners.registry import get_tuner_class
+from nas.tuners.registry import ALIASES, get_tuner_class
 
 _COMMON_OPTIONS = ("objective", "max_trials", "seed", "hyperparameters", "strong_points")
 AUTO = "auto"
@@ -141,6 +141,7 @@ def _identify(tuner: Any, options: dict[str, Any]) -> TunerBinding:
 
 
 def _from_name(name: str, options: dict[str, Any]) -> TunerBinding:
+    name = ALIASES.get(name, name)
     factory = get_tuner_class("random" if name == AUTO else name)
     options = {
         option: value.item() if isinstance(value, np.generic) else value

@@ -331,6 +331,22 @@ def _match_integers(more: np.ndarray, values: np.ndarray, name: str) -> np.ndarr
     return more
 
 
+def find_row_shape(x: Any, y: Any, shape: Sequence[int] | None) -> Sequence[int] | None:
+    """Return the shape of a row of ``x`` if it has several axes, or else ``shape``.
+
+    Raises:
+        ArgumentError: If ``x`` and ``y`` have different numbers of rows, or ``shape`` is another.
+    """
+    if y is not None and len(x) != len(y):
+        raise ArgumentError(f"prep_x has {len(x):,} rows, but prep_y has {len(y):,}")
+    found = np.shape(x)[1:]
+    if len(found) < 2:
+        return shape
+    if shape is not None and tuple(shape) != found:
+        raise ArgumentError(f"input_shape is {tuple(shape)}, but the rows of prep_x have {found}")
+    return found
+
+
 def warn_if_sorted_by_date(*tables: Any) -> None:
     """Warn if a table is sorted by date, because validation rows are drawn at random."""
     for table in tables:

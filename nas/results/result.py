@@ -210,6 +210,11 @@ class ModelSelectionResult:
         """Return the best trial's metrics by name, each as a list with one value per epoch."""
         return dict(self.best_trial.history)
 
+    @property
+    def metrics(self) -> dict[str, dict[str, list[float]]]:
+        """Metrics of every trial, as :meth:`get_history` returns them."""
+        return self.get_history()
+
     @overload
     def get_history(self, trial: str) -> dict[str, list[float]]: ...
     @overload

@@ -23,6 +23,10 @@ TUNERS = {
 }
 
 
+#: Other names, which the AutoKeras extension of Cerebro has.
+ALIASES = {"gridsearch": "grid", "randomsearch": "random"}
+
+
 def get_tuner_class(name: str) -> type[BaseTuner]:
     """Return the class of a tuner; raise ArgumentError if the name is unknown."""
     if name not in TUNERS:

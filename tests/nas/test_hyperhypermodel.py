@@ -55,6 +55,11 @@ def held_out(frame):
 # The leaderboard and the best network ----------------------------------------------------
 
 
+def test_metrics_are_the_histories_of_all_trials(result):
+    assert result.metrics == result.get_history()
+    assert len(result.metrics) == TRIALS
+
+
 def test_the_leaderboard_has_every_trial_the_best_first(result):
     board = result.leaderboard()
     expected = ["trial", "score", "epochs", "parameters", "seconds", "status", "error", "traceback"]

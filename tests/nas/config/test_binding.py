@@ -40,6 +40,13 @@ def test_options_reach_the_tuner_and_are_written_down():
     )
 
 
+@pytest.mark.parametrize(("name", "same"), [("randomsearch", "random"), ("gridsearch", "grid")])
+def test_names_of_the_extension_of_cerebro_are_known(name, same):
+    binding, other = (bind_tuner(each, OBJECTIVE, 5, None) for each in (name, same))
+    assert binding.name == other.name == same
+    assert type(binding.make(0, 3)) is type(other.make(0, 3))
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [

@@ -17,7 +17,7 @@ import tensorflow as tf
 from cerebros_spark import LocalBackend, LocalStore
 from cerebros_spark.core.errors import ArgumentError, DataError
 from nas import HyperHyperModel
-from nas.data.inputs import name_columns
+from nas.data.inputs import find_row_shape, name_columns
 from tests.nas.small_searches import search
 
 pytestmark = pytest.mark.usefixtures("eager_training")
@@ -503,3 +503,18 @@ def test_inputs_and_labels_are_matched_by_name_in_any_order(prepared, tmp_path):
 def test_missing_and_unknown_names_are_reported(tmp_path, x, y, message):
     with pytest.raises((ArgumentError, DataError), match=message):
         fit(custom_search(tmp_path, two_ends), x, y)
+
+
+def test_the_shape_of_rows_with_several_axes_is_found():
+    assert find_row_shape(np.zeros((5, 8, 8, 1)), np.zeros(5), None) == (8, 8, 1)
+    assert find_row_shape(np.zeros((5, 8, 8)), None, [8, 8]) == (8, 8)
+    # Columns, which may be those of a table.
+    assert find_row_shape(np.zeros((5, 8)), np.zeros(5), None) is None
+    assert find_row_shape(FRAME, Y, (3, 1)) == (3, 1)
+
+
+def test_rows_that_do_not_belong_together_are_refused():
+    with pytest.raises(ArgumentError, match="prep_x has 5 rows, but prep_y has 4"):
+        find_row_shape(np.zeros((5, 8, 8)), np.zeros(4), None)
+    with pytest.raises(ArgumentError, match=r"input_shape is \(4, 16\), but the rows of prep_x"):
+        find_row_shape(np.zeros((5, 8, 8)), np.zeros(5), (4, 16))
