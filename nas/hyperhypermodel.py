@@ -464,7 +464,7 @@ class HyperHyperModel:
 
         Args:
             x: A Spark DataFrame, or in-memory data as in :meth:`fit`.
-            batch_size: Rows per step, for in-memory data.
+            batch_size: Rows per step, for arrays.
             verbose: Passed to Keras, for in-memory data.
 
         Returns:

@@ -41,7 +41,7 @@ class _Run:
     def check(self, record: Record) -> Iterator[str]:
         """Apply the next record and yield its faults."""
         kind, trial_id = record["kind"], get_trial_id(record)
-        if self._finished and kind not in ("session", "extension"):
+        if self._finished and kind != "extension":
             yield f"a record of kind {kind!r} after the run finished"
         if kind == "extension":
             self._finished = False

@@ -159,6 +159,7 @@ class Run:
     name: str
     config: RunConfig
     records: tuple[Record, ...]
+    is_extended: bool = False
 
     def find_used_features(self) -> list[str]:
         """Return the names of the columns that the networks need."""
@@ -167,13 +168,8 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether the run is finished, with its present limits."""
-        limits = read_limits(self.records)
-        same = (self.config.max_trials, self.config.time_limit) == (
-            limits.max_trials,
-            limits.max_seconds,
-        )
-        return bool(self.records[-1]["kind"] == "done" and same)
+        """Whether the run is finished, and is not to be extended."""
+        return bool(self.records[-1]["kind"] == "done" and not self.is_extended)
 
     def extend(self, max_trials: int | None, time_limit: float | None) -> Run:
         """Return the run with other limits; None keeps one."""
@@ -181,7 +177,7 @@ class Run:
         changed = {name: value for name, value in given.items() if value is not None}
         config = msgspec.structs.replace(self.config, **changed)
         config.check_same(self.config, self.name)
-        return replace(self, config=config)
+        return replace(self, config=config, is_extended=config != self.config)
 
     def check_finished(self) -> None:
         """Raise ArgumentError unless the run is finished."""
@@ -277,9 +273,9 @@ def read_extended_config(store: Store, name: str) -> RunConfig | None:
     if config is None:
         return None
     limits = read_limits(read(store, name))
-    return msgspec.structs.replace(
-        config, max_trials=limits.max_trials, time_limit=limits.max_seconds
-    )
+    # Earlier versions did not record the time.
+    seconds = config.time_limit if limits.max_seconds is None else limits.max_seconds
+    return msgspec.structs.replace(config, max_trials=limits.max_trials, time_limit=seconds)
 
 
 def make_config_writer(store: Store, config: RunConfig) -> SearchObserver:

@@ -328,11 +328,13 @@ def _name_probabilities(result: Any, column: str, existing: Sequence[str]) -> li
     by_label = {} if table is None else {each.name: each.values for each in table.labels}
     label = column.removesuffix(OUTPUT)
     classes = by_label.get(label, ()) if column.endswith(OUTPUT) else ()
-    if not 2 <= len(classes) <= _MOST_PROBABILITIES:
+    distinct = {str(value).lower() for value in classes}  # Spark ignores case
+    if not 2 <= len(distinct) == len(classes) <= _MOST_PROBABILITIES:
         return []
     names = [f"{label}__probability_{value}" for value in classes]
+    taken = {name.lower() for name in existing}
     for name in names:
-        if name in existing:
+        if name.lower() in taken:
             raise DataError(f"the table has a column {name!r} already: rename it")
     return names
 

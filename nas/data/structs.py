@@ -36,13 +36,14 @@ def flatten_structs(
             continue
         flat = _flatten(pa.table({name: to_arrow_column(frame[name], name)}))
         for new in flat.column_names:
-            if new in frame.columns:
+            if new in frame.columns or new in columns or flat.column_names.count(new) > 1:
                 raise DataError(
                     f"the struct {name!r} has a field that would be called {new!r}, as a column "
                     "already is: rename one"
                 )
         fields[name] = flat.column_names
         parts = flat.to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)
+        parts.index = frame.index
         columns.update({new: parts[new] for new in parts})
     return (pd.DataFrame(columns, index=frame.index) if fields else frame), fields
 

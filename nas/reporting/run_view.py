@@ -124,9 +124,9 @@ class _Reader:
         match record["kind"]:
             case "session":
                 self.sessions += 1
-                self.finished = False
             case limits.EXTENSION:
                 self.extensions.append(record)
+                self.finished, self.ensemble = False, None
             case "unit":
                 self.hops.append(_to_hop(record, self.sessions - 1))
             case "lost":

@@ -47,6 +47,7 @@ from nas.trial.failures import summarize_error
 from nas.trial.record import TrialRecord
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from pyspark.sql import DataFrame
 
 logger = logging.getLogger(__name__)
@@ -224,6 +225,70 @@ class ModelSelectionResult:
         if trial is None:
             return {record.trial_id: dict(record.history) for record in self.trials}
         return dict(self._find_record(trial).history)
+
+    def plot_history(self, trial: str | None = None, metric: str | None = None) -> Figure:
+        """Plot a metric of a trial by epoch, and return the ``matplotlib`` figure.
+
+        Args:
+            trial: Name of the trial; None for the best one.
+            metric: Name of the metric; None for the objective.
+
+        Raises:
+            ArgumentError: If there is no such trial, or it has no such metric.
+        """
+        from nas.results.plots import plot_history
+
+        record = self.best_trial if trial is None else self._find_record(trial)
+        wanted = (self.objective.name if metric is None else metric).removeprefix("val_")
+        if not {wanted, f"val_{wanted}"} & set(record.history):
+            names = ", ".join(name for name in record.history if not name.startswith("val_"))
+            raise ArgumentError(
+                f"{record.trial_id} has no metric {wanted!r}; it has: {names or 'none'}"
+            )
+        return plot_history(record.history, record.trial_id, wanted)
+
+    def plot_trials(self) -> Figure:
+        """Plot the scores of all configurations and the best so far; a ``matplotlib`` figure."""
+        from nas.results.plots import plot_trials
+
+        return plot_trials(self.trials, self.objective)
+
+    def feature_importance(
+        self, x: Any, y: Any = None, *, repeats: int = 5, rows: int = 2000, seed: int = 0
+    ) -> pd.DataFrame:
+        """Compute how much worse predictions become when a column is shuffled.
+
+        Columns that depend on one another share their importance. Use rows that were not trained
+        on (permutation importance: Breiman, "Random Forests", 2001).
+
+        Args:
+            x: A pandas DataFrame or Arrow table.
+            y: Labels; None, or the name of the label's column, if ``x`` has them.
+            repeats: Number of times that each column is shuffled.
+            rows: Maximum number of rows, which are drawn at random.
+            seed: Seed of the draws.
+
+        Returns:
+            A DataFrame with the columns ``feature``, ``importance`` (mean increase of the root mean
+            squared error, or of the log loss of classes) and ``deviation`` (over the repeats), most
+            important features first.
+
+        Raises:
+            ArgumentError: If the search had no raw table with one label, or an argument is invalid.
+            DataError: If a column is missing.
+        """
+        from nas.results.importance import compute_importance
+
+        return compute_importance(self, self._targets, x, y, repeats, rows, seed)
+
+    def plot_importance(self, x: Any, y: Any = None, **options: Any) -> Figure:
+        """Plot the importance of features; a ``matplotlib`` figure.
+
+        The arguments are those of :meth:`feature_importance`.
+        """
+        from nas.results.plots import plot_importance
+
+        return plot_importance(self.feature_importance(x, y, **options))
 
     def draw(self, trial: str | None = None) -> Drawing:
         """Draw a trial's network, and return the drawing as SVG (see :func:`nas.draw_network`).

@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.seeding import derive_seed
 from cerebros_spark.data.readers import get_wanted_reader
 from cerebros_spark.engine.engine import Engine, describe_worker_config
@@ -37,6 +38,8 @@ from nas.search.tuner_session import TunerSession
 from nas.spaces.base import Space
 from nas.trial.proposal import Tuner
 from nas.tuners.cross_validation import CrossValidatingTuner
+
+_LEAST_SECONDS = 5.0  # for an extension
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,13 @@ def _make_tuner(
         first = read_limits(recovered.records[:1])
         binding = dataclasses.replace(binding, max_trials=first.max_trials)
     tuner = binding.make(seed, config.max_epochs, space.points)
+    made = getattr(tuner, "max_trials", binding.max_trials)
+    if recovered is not None and made != binding.max_trials:
+        raise ArgumentError(
+            f"the run {config.project_name!r} began with a {type(tuner).__name__} of max_trials = "
+            f"{binding.max_trials}, and now it has {made}: make it with {binding.max_trials}, and "
+            "pass a larger max_trials to tuner_bind"
+        )
     if config.folds == 1 and config.max_seconds is None:
         return tuner
     return CrossValidatingTuner(
@@ -90,6 +100,26 @@ def _make_tuner(
     )
 
 
+def _subtract_seconds(
+    config: SearchConfig, recovered: RecoveredJournal, extension: Limits | None
+) -> SearchConfig:
+    """Leave out the time that finished sessions have taken: the limit is that of all of them.
+
+    Raises:
+        ArgumentError: If there is no time for the extension.
+    """
+    taken = count_seconds(recovered.records)
+    if config.max_seconds is None or taken == 0 or (recovered.is_done and extension is None):
+        return config
+    left = config.max_seconds - taken
+    if left < _LEAST_SECONDS:
+        raise ArgumentError(
+            f"the run {config.project_name!r} has taken {taken:.0f} of {config.max_seconds:g} "
+            "seconds, which leaves no time for more trials: give a larger max_seconds, too"
+        )
+    return dataclasses.replace(config, max_seconds=left)
+
+
 def build_context(config: SearchConfig, data: SearchData) -> SearchContext:
     """Build and check the parts of a search, which resumes an earlier run of the same name."""
     store = config.resources.store
@@ -98,10 +128,7 @@ def build_context(config: SearchConfig, data: SearchData) -> SearchContext:
     if recovered is not None:
         limits = Limits(config.tuner.max_trials, config.max_seconds)
         extension = find_extension(recovered, limits, config.project_name)
-        if extension is not None and recovered.is_done:
-            # The limit is that of all sessions together.
-            taken = count_seconds(recovered.records)
-            config = dataclasses.replace(config, began=config.began - taken)
+        config = _subtract_seconds(config, recovered, extension)
     seed = choose_seed(config.seed, recovered)
     space = build_space(config, data, seed)
     fetch = functools.partial(read_state, store)

@@ -95,8 +95,8 @@ class Fusion:
     def _find_usual_shape(self, recipe: GroupConfig, spec: TrialSpec) -> PaddedShape | None:
         """Return the padded shape for the networks of a recipe; None if Keras should train them.
 
-        The shape depends only on the space and the configuration, so a resumed search makes the
-        same choice.
+        The shape depends only on the space and the configuration, so a resumed search that is not
+        extended makes the same choice.
         """
         try:
             plans = iter(self._space.sample_plans(_SAMPLES))

@@ -82,10 +82,10 @@ def _train(
     conclusion = Conclusion(context)
     try:
         with _exit_on_sigterm(), freeze_heap():
-            _start_engine(context)
-            if context.extension is not None:
+            if context.extension is not None:  # written with the record of the session
                 limits = msgspec.to_builtins(context.extension)
                 context.journal.append(EXTENSION, at=time.time(), **limits)
+            _start_engine(context)
             begin()
             conclusion.begin()
             loop.run()
@@ -132,6 +132,8 @@ def _read_ensemble(recovered: RecoveredJournal) -> Ensemble | None:
     for record in reversed(recovered.records):
         if record["kind"] == "ensemble":
             return msgspec.convert(record, Ensemble)
+        if record["kind"] == EXTENSION:
+            return None  # that of fewer trials is no longer the result
     return None
 
 

@@ -77,11 +77,11 @@ def count_frame(
     plan: CountPlan,
     limits: CategoryLimits,
     *,
-    most_values: int = 2**23,
+    most_bytes: int = 2**27,
 ) -> pa.Table:
     """Count the bins and the categories of a frame that has the packs of a table.
 
-    ``most_values`` is the number of values that a task counts at a time, in memory.
+    ``most_bytes`` is the size of the rows that a task counts at a time.
 
     Returns:
         A table of :data:`.counts.SCHEMA`, see :meth:`CategoryLimits.select`.
@@ -91,7 +91,7 @@ def count_frame(
     # Rows that are counted together have more categories in common.
     tasks = frame.sparkSession.sparkContext.defaultParallelism
     count, add, finish = (
-        functools.partial(_count, table, plan, most_values),
+        functools.partial(_count, table, plan, most_bytes),
         functools.partial(_add, limits),
         functools.partial(_finish, limits),
     )
@@ -102,16 +102,17 @@ def count_frame(
 
 
 def _count(
-    table: SparkTable, plan: CountPlan, most_values: int, batches: Iterable[Any]
+    table: SparkTable, plan: CountPlan, most_bytes: int, batches: Iterable[Any]
 ) -> Iterator[Any]:
     """Count rows, some at a time."""
-    width = sum(column.width for column in table.columns)
     parts: list[RawBatch] = []
+    size = 0
     for batch in batches:
         parts.append(table.batch_from_arrow(batch))
-        if width * sum(part.rows for part in parts) > most_values:
+        size += batch.nbytes
+        if size > most_bytes:
             yield _pack_buckets(plan.count_parts(parts))
-            parts = []
+            parts, size = [], 0
     if parts:
         yield _pack_buckets(plan.count_parts(parts))
 

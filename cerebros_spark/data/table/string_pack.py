@@ -13,9 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cerebros_spark.core.errors import DataError
+
 _MARK, _ESCAPE = "\u0001", "\u0002"
 _ESCAPED = {_ESCAPE: f"{_ESCAPE}b", _MARK: f"{_ESCAPE}a"}  # in the order in which to replace
-_MARK_SQL, _ESCAPE_SQL = r"'\u0001'", r"'\u0002'"
+_MARK_SQL, _ESCAPE_SQL = "chr(1)", "chr(2)"
 
 
 def join_sql(values: Sequence[str]) -> str:
@@ -34,8 +36,18 @@ def _escape_sql(value: str) -> str:
 
 
 def split_strings(joined: pa.Array, width: int) -> list[pa.Array]:
-    """Split joined strings into one array of large strings for each column; null if empty."""
-    flat = pc.split_pattern(joined.cast(pa.large_string()), _MARK).flatten()
+    """Split joined strings into one array of large strings for each column; null if empty.
+
+    Raises:
+        DataError: If a string is no valid UTF-8.
+    """
+    try:
+        strings = joined.cast(pa.large_string())
+    except pa.ArrowInvalid as error:
+        raise DataError(
+            f"the table holds a string that cannot be read ({error}): convert it first"
+        ) from error
+    flat = pc.split_pattern(strings, _MARK).flatten()
     if len(flat) != len(joined) * width:
         raise ValueError(f"{len(flat)} strings in {len(joined)} rows of {width}")
     flat = _unescape(flat)

@@ -13,10 +13,8 @@ def test_a_complete_run_has_no_faults():
 
 
 def test_an_extension_may_follow_the_end():
-    events = [*complete_run(), ("session", {"session": 1})]
-    assert audit(records(events)) == []
-    events += [("extension", {"max_trials": 2, "max_seconds": None})]
-    events += [("proposal", {"trial": "u", "values": {}})]
+    events = [*complete_run(), ("extension", {"max_trials": 2, "max_seconds": None})]
+    events += [("session", {"session": 1}), ("proposal", {"trial": "u", "values": {}})]
     assert audit(records(events)) == []
     (fault,) = audit(records([*complete_run(), ("proposal", {"trial": "u", "values": {}})]))
     assert "after the run finished" in fault

@@ -184,6 +184,8 @@ def test_each_class_has_a_column_of_probabilities(spark, is_local, classes, expe
     assert added == [f"y__probability_{each}" for each in classes]
     frame = predictions.to_pandas() if is_local else predictions.toPandas()
     assert frame[added].to_numpy().tolist() == [expected, expected]
+    alike = Classifier("Yes", "yes")  # which Spark cannot tell apart
+    assert predict_table(Table(df), alike, ["a"], {})[1] == ["y__output"]
     taken = Table(df.rename_columns(added[:1]) if is_local else df.toDF(added[0]))
     with pytest.raises(DataError, match=f"the table has a column '{added[0]}' already"):
         predict_table(taken, Classifier(*classes), [], {})

@@ -40,6 +40,24 @@ def test_rows_of_several_types_and_taken_names_are_refused():
         flatten_structs(FRAME.assign(**{"place.city": 1}))
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"a": [{"b.c": 1}], "a.b": [{"c": 2}]},
+        {"a": [{"b": {"c": 1}, "b.c": 2}]},
+    ],
+)
+def test_fields_of_the_same_name_are_refused(table):
+    with pytest.raises(DataError, match=r"would be called 'a\.b\.c'"):
+        flatten_structs(pd.DataFrame(table))
+
+
+def test_the_index_of_rows_stays():
+    flat, _ = flatten_structs(FRAME.set_index(pd.Index([2, 1, 0])))
+    assert flat.index.tolist() == [2, 1, 0]
+    assert flat["place.at.x"].isna().tolist() == [False, True, True]
+
+
 def test_only_needed_structs_of_new_rows_are_flattened():
     other = FRAME.assign(other=[{"x": 1}, 3, None])
     flat = flatten_needed(other, ["place.at.x", "size"])

@@ -11,6 +11,7 @@ from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.runs.audit import audit
 from cerebros_spark.runs.journal import read
 from nas import HyperHyperModel
+from nas.tuners.algorithms.bayesian import BayesianTuner
 from nas.tuners.algorithms.random import RandomTuner
 from tests.nas.small_searches import columns, killed, table
 
@@ -108,6 +109,27 @@ def test_a_run_goes_on_when_its_time_grows(frame, tmp_path):
     assert kinds(tmp_path).count("done") == 2
     fit(tmp_path, frame, "random", 3, max_seconds=1100)
     assert kinds(tmp_path).count("done") == 3
+
+
+def test_more_trials_need_time(frame, tmp_path):
+    fit(tmp_path, frame, "random", 1, max_seconds=5)
+    before = read(LocalStore(tmp_path), "small")
+    with pytest.raises(ArgumentError, match="of 5 seconds, which leaves no time for more trials"):
+        fit(tmp_path, frame, "random", 2, max_seconds=5)
+    assert read(LocalStore(tmp_path), "small") == before
+    assert len(fit(tmp_path, frame, "random", 1, max_seconds=5).trials) == 1
+    assert len(fit(tmp_path, frame, "random", 2, max_seconds=500).trials) == 2
+
+
+def test_a_tuner_object_begins_with_the_number_of_the_run(frame, tmp_path):
+    def make(trials):
+        objective = keras_tuner.Objective("val_loss", "min")
+        return BayesianTuner(objective=objective, max_trials=trials, seed=0)
+
+    fit(tmp_path, frame, make(3), 3)
+    with pytest.raises(ArgumentError, match=r"of max_trials = 3, and now it has 5: make it with 3"):
+        fit(tmp_path, frame, make(5), 5)
+    assert len(fit(tmp_path, frame, make(3), 5).trials) == 5
 
 
 def test_fewer_trials_are_refused_before_any_work(frame, tmp_path):

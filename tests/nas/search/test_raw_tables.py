@@ -63,6 +63,20 @@ def test_a_raw_table_in_one_call(searched):
     assert np.isfinite(metrics["loss"])
 
 
+def test_figures_and_importance_of_columns(searched):
+    _, result, frame = searched
+    board = result.feature_importance(frame, "y", repeats=1, rows=50)
+    assert set(board["feature"]) == {column.name for column in result.table.columns}
+    for figure in (
+        result.plot_importance(frame, repeats=1, rows=50),
+        result.plot_trials(),
+        result.plot_history(),
+    ):
+        assert figure.axes
+    with pytest.raises(ArgumentError, match="has no metric 'mae'; it has: loss"):
+        result.plot_history(metric="mae")
+
+
 def test_the_exported_model_takes_the_raw_columns(searched, tmp_path):
     import keras
 

@@ -57,7 +57,7 @@ def test_columns_that_are_not_asked_for_or_have_no_values_have_none(spark):
     assert count(df, CountPlan((), (), (), (), (), (), ())) == []
 
 
-@pytest.mark.parametrize("most", [2**23, 500])  # at a time
+@pytest.mark.parametrize("most", [2**27, 500])  # bytes at a time
 def test_many_categories_and_bins_are_those_of_the_rows(spark, most):
     rng = np.random.default_rng(0)
     words = np.array([f"{'ä' * (n % 3)}{n}" for n in range(900)])
@@ -66,7 +66,7 @@ def test_many_categories_and_bins_are_those_of_the_rows(spark, most):
     plan = CountPlan((0,), (), (), (0.0,), (1.0,), (), (0,))
     table = SparkTable.create(df, df.columns)
     packed = df.selectExpr(*table.select_packs())
-    counts = count_frame(table, packed, plan, CategoryLimits(3, (), 50), most_values=most)
+    counts = count_frame(table, packed, plan, CategoryLimits(3, (), 50), most_bytes=most)
     counts = counts.to_pandas()
     bins, found = counts[counts["text"].isna()], counts[counts["text"].notna()]
     assert bins["rows"].sum() == 2000

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
+from cerebros_spark.core.errors import DataError
 from cerebros_spark.data.table.string_pack import join_sql, split_strings
 
 ROWS = [
@@ -26,6 +27,11 @@ def test_strings_are_split_as_they_were_joined(joined):
     assert [each.to_pylist() for each in columns] == [
         [value or None for value in column] for column in zip(*ROWS, strict=True)
     ]
+
+
+def test_strings_that_are_no_valid_utf_8_are_refused():
+    with pytest.raises(DataError, match="holds a string that cannot be read"):
+        split_strings(pa.array([b"a\x01\xe9"]), 2)
 
 
 def test_one_column_and_no_rows():
