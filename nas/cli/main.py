@@ -70,8 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         error.show(sys.stderr)
         return USAGE
-    except (click.Abort, KeyboardInterrupt):
-        return _exit("interrupted; resume the run with cerebros-spark resume", INTERRUPTED)
+    except (click.Abort, KeyboardInterrupt) as error:
+        # click replaces an interrupt, which may say how to resume.
+        return _exit(str(error.__cause__ or error) or "interrupted", INTERRUPTED)
     except (ArgumentError, DataError) as error:
         return _exit(f"Error: {error}", USAGE)
     except CerebrosError as error:

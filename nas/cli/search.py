@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -34,6 +36,7 @@ from nas.cli.options import (
     verbose_option,
 )
 from nas.cli.run_config import (
+    Run,
     RunConfig,
     build_space,
     format_place,
@@ -309,13 +312,34 @@ def _run_search(
                 "give another --name, or --overwrite"
             )
         config.check_same(earlier, name)
-    result = config.build_search(name, store, backend, overwrite=overwrite).fit(
-        df,
-        callbacks=[make_config_writer(store, config)],
-        verbose=_get_verbosity(),
-        **config.fit_options,
-    )
+    with _explain_interrupt(store, name):
+        result = config.build_search(name, store, backend, overwrite=overwrite).fit(
+            df,
+            callbacks=[make_config_writer(store, config)],
+            verbose=_get_verbosity(),
+            **config.fit_options,
+        )
     _print_result(result, store, name)
+
+
+@contextlib.contextmanager
+def _explain_interrupt(store: Store, name: str) -> Iterator[None]:
+    """Give an interrupt within the best score so far, and the command that resumes the run."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if read_config(store, name) is None:
+            raise  # before the search began
+        from nas.reporting.run_view import read_run
+
+        best = read_run(store, name).best
+        so_far = "no score yet"
+        if best is not None:
+            so_far = f"the best so far is {best.trial_id} with {best.score:.6g}"
+        command = f"cerebros-spark resume {format_place(store, name)}"
+        raise KeyboardInterrupt(
+            f"interrupted; {so_far}. To resume the run:\n  {command}"
+        ) from error
 
 
 _RESUME = """\
@@ -367,14 +391,18 @@ def resume(
     if config.backend == LOCAL and BackendOptions(AUTO, master, parse_settings(conf)).allows_local:
         from cerebros_spark.backends.local import LocalBackend
 
-        local = LocalBackend(config.workers)
-        _print_result(opened.resume(local, _get_verbosity()), opened.store, opened.name)
+        _resume(opened, LocalBackend(config.workers))
         return
     with spark_session(master or config.master, config.workers, settings) as session:
         from cerebros_spark.backends.spark import SparkBackend
 
-        backend = SparkBackend(session.sparkContext, config.workers)
-        _print_result(opened.resume(backend, _get_verbosity()), opened.store, opened.name)
+        _resume(opened, SparkBackend(session.sparkContext, config.workers))
+
+
+def _resume(opened: Run, backend: Backend) -> None:
+    with _explain_interrupt(opened.store, opened.name):
+        result = opened.resume(backend, _get_verbosity())
+    _print_result(result, opened.store, opened.name)
 
 
 def _print_result(result: Any, store: Store, name: str) -> None:

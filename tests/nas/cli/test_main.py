@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import shutil
 import subprocess
@@ -79,8 +81,11 @@ def interrupted(folder) -> str:
         if kinds.count("end") == 1:
             raise KeyboardInterrupt
 
-    with after_each_record(stop):
+    said = io.StringIO()
+    with after_each_record(stop), contextlib.redirect_stderr(said):
         assert main(search(folder)) == 130
+    assert "interrupted; the best so far is trial-000" in said.getvalue()
+    assert f"  cerebros-spark resume {folder / 'store' / 'runs' / 'towns'}\n" in said.getvalue()
     shutil.copytree(folder / "store", folder / "interrupted")
     return str(folder / "interrupted" / "runs" / "towns")
 
