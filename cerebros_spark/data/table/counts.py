@@ -34,7 +34,8 @@ least and greatest number in the bin."""
 BINS = -1
 """In the place of a column: the bins of all numbers."""
 
-_KEYS = ["place", "text", "bin"]
+# pyarrow 14 does not find equal keys if one of them is a null string.
+_KEYS = ["place", "bin"]
 _SUMS = [("rows", "sum"), ("least", "min"), ("greatest", "max")]
 
 
@@ -168,8 +169,11 @@ def merge_counts(tables: Sequence[pa.Table]) -> pa.Table:
     if not tables:
         return SCHEMA.empty_table()
     added = pa.concat_tables(tables).group_by(_KEYS).aggregate(_SUMS)
-    names = [*_KEYS, *(f"{name}_{function}" for name, function in _SUMS)]
-    return added.select(names).rename_columns(SCHEMA.names)
+    columns = {name: added[f"{name}_{function}"] for name, function in _SUMS}
+    text = pa.nulls(added.num_rows, pa.string())
+    return pa.table(
+        {"place": added["place"], "text": text, "bin": added["bin"], **columns}, schema=SCHEMA
+    )
 
 
 def _to_bins(scaled: np.ndarray) -> np.ndarray:
