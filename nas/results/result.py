@@ -281,14 +281,17 @@ class ModelSelectionResult:
 
         return compute_importance(self, self._targets, x, y, repeats, rows, seed)
 
-    def plot_importance(self, x: Any, y: Any = None, **options: Any) -> Figure:
+    def plot_importance(
+        self, x: Any, y: Any = None, *, repeats: int = 5, rows: int = 2000, seed: int = 0
+    ) -> Figure:
         """Plot the importance of features; a ``matplotlib`` figure.
 
         The arguments are those of :meth:`feature_importance`.
         """
         from nas.results.plots import plot_importance
 
-        return plot_importance(self.feature_importance(x, y, **options))
+        importance = self.feature_importance(x, y, repeats=repeats, rows=rows, seed=seed)
+        return plot_importance(importance)
 
     def draw(self, trial: str | None = None) -> Drawing:
         """Draw a trial's network, and return the drawing as SVG (see :func:`nas.draw_network`).
