@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -212,14 +212,15 @@ class Run:
 def open_run(place: str) -> Run:
     """Open the run at ``STORE/runs/NAME``; raise ArgumentError if ``search`` started none there."""
     store, name = find_run(place)
-    config = read_extended_config(store, name)
+    config = read_config(store, name)
     if config is None:
         raise ArgumentError(
             f"the run {name!r} was started by a script, not by cerebros-spark search: run that "
             "script again to resume it or to get its result; report, audit and export work on "
             "any run"
         )
-    return Run(store, name, config, read(store, name))
+    records = read(store, name)
+    return Run(store, name, _update_limits(config, records), records)
 
 
 def find_run(place: str) -> tuple[Store, str]:
@@ -270,9 +271,11 @@ def read_config(store: Store, name: str) -> RunConfig | None:
 def read_extended_config(store: Store, name: str) -> RunConfig | None:
     """Read the configuration of a run as :func:`read_config` does, with its present limits."""
     config = read_config(store, name)
-    if config is None:
-        return None
-    limits = read_limits(read(store, name))
+    return None if config is None else _update_limits(config, read(store, name))
+
+
+def _update_limits(config: RunConfig, records: Sequence[Record]) -> RunConfig:
+    limits = read_limits(records)
     # Earlier versions did not record the time.
     seconds = config.time_limit if limits.max_seconds is None else limits.max_seconds
     return msgspec.structs.replace(config, max_trials=limits.max_trials, time_limit=seconds)

@@ -82,7 +82,9 @@ def _make_tuner(
         binding = dataclasses.replace(binding, max_trials=first.max_trials)
     tuner = binding.make(seed, config.max_epochs, space.points)
     made = getattr(tuner, "max_trials", binding.max_trials)
-    if recovered is not None and made != binding.max_trials:
+    # An object's own number may differ from that of tuner_bind, but not change with it.
+    has_changed = binding.max_trials != config.tuner.max_trials
+    if has_changed and made == config.tuner.max_trials:
         raise ArgumentError(
             f"the run {config.project_name!r} began with a {type(tuner).__name__} of max_trials = "
             f"{binding.max_trials}, and now it has {made}: make it with {binding.max_trials}, and "

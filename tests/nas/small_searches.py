@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import autokeras as ak
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -44,6 +45,14 @@ def table(rows: int = ROWS, seed: int = 0) -> pd.DataFrame:
     frame["three"] = pd.cut(score, [-np.inf, -1, 1, np.inf], labels=False).astype("int64")
     frame["late"] = np.arange(rows) % 3 == 0
     return frame
+
+
+def build_line(hp: Any) -> keras.Model:
+    """One layer, so that little is traced."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    rate = hp.Float("learning_rate", 1e-3, 1.0, sampling="log")
+    model.compile(keras.optimizers.Adam(rate), "mse")
+    return model
 
 
 class SmallSearch(HyperHyperModel):

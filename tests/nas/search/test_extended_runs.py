@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import keras
 import keras_tuner
 import pytest
 
@@ -13,7 +12,7 @@ from cerebros_spark.runs.journal import read
 from nas import HyperHyperModel
 from nas.tuners.algorithms.bayesian import BayesianTuner
 from nas.tuners.algorithms.random import RandomTuner
-from tests.nas.small_searches import columns, killed, table
+from tests.nas.small_searches import build_line, columns, killed, table
 
 pytestmark = pytest.mark.usefixtures("simulated_training")
 
@@ -26,16 +25,8 @@ def frame():
     return table()
 
 
-def line(hp):
-    """One layer, so that little is traced."""
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
-    rate = hp.Float("learning_rate", 1e-3, 1.0, sampling="log")
-    model.compile(keras.optimizers.Adam(rate), "mse")
-    return model
-
-
 def make_search(folder, tuner, trials):
-    model = HyperHyperModel(hypermodel=line, project_name="small", seed=0)
+    model = HyperHyperModel(hypermodel=build_line, project_name="small", seed=0)
     model.resource_bind(
         store=LocalStore(folder), **columns(backend=LocalBackend(2), max_concurrent_trials=2)
     )
@@ -130,6 +121,15 @@ def test_a_tuner_object_begins_with_the_number_of_the_run(frame, tmp_path):
     with pytest.raises(ArgumentError, match=r"of max_trials = 3, and now it has 5: make it with 3"):
         fit(tmp_path, frame, make(5), 5)
     assert len(fit(tmp_path, frame, make(3), 5).trials) == 5
+
+
+def test_an_object_with_another_number_than_its_binding_is_resumed(frame, tmp_path):
+    objective = keras_tuner.Objective("val_loss", "min")
+    tuner = RandomTuner(objective=objective, max_trials=2, seed=0)
+    before = outcome(fit(tmp_path, frame, tuner, 4))
+    assert len(before) == 2
+    assert outcome(fit(tmp_path, frame, tuner, 4)) == before
+    assert outcome(fit(tmp_path, frame, tuner, 5))[:2] == before
 
 
 def test_fewer_trials_are_refused_before_any_work(frame, tmp_path):

@@ -15,7 +15,7 @@ from cerebros_spark.runs.audit import audit
 from cerebros_spark.runs.journal import read
 from cerebros_spark.worker.worker import Worker
 from nas import HyperHyperModel
-from tests.nas.small_searches import columns, killed, table
+from tests.nas.small_searches import build_line, columns, killed, table
 
 pytestmark = pytest.mark.usefixtures("simulated_training")
 
@@ -27,16 +27,8 @@ def frame():
     return table()
 
 
-def line(hp):
-    """One layer, so that little is traced."""
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
-    rate = hp.Float("learning_rate", 1e-3, 1.0, sampling="log")
-    model.compile(keras.optimizers.Adam(rate), "mse")
-    return model
-
-
 def make_search(folder, tuner, trials=5):
-    model = HyperHyperModel(hypermodel=line, project_name="small", seed=0)
+    model = HyperHyperModel(hypermodel=build_line, project_name="small", seed=0)
     model.resource_bind(
         store=LocalStore(folder), **columns(backend=LocalBackend(2), max_concurrent_trials=3)
     )
