@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -33,6 +34,11 @@ os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPAT
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+# Properties are tried on the same examples in every run. Other examples: --hypothesis-seed, with
+# derandomize off.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("repeatable")
 
 HEAVY = ("tensorflow", "keras", "pyspark")
 MARKS = ("unit", "keras", "spark", "cluster")

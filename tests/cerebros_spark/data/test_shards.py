@@ -103,9 +103,7 @@ def test_a_streamed_shard_has_every_row_once_in_full_batches(prepared, seed):
         assert set(visited(chunks)[:60]) != set(natural[:60])
 
 
-@settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(1, 500), st.integers(1, 20_000), st.none() | st.integers(0, 2**32 - 1))
 def test_chunks_of_any_sizes(prepared, batch_size, budget, seed):
     store, manifest = prepared

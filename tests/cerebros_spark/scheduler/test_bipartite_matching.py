@@ -23,7 +23,7 @@ def all_matchings(options: list[set[int]]) -> list[dict[int, int]]:
     return matchings
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300)
 @given(options=OPTIONS, workers=WORKERS)
 def test_jobs_and_then_workers_are_served_by_priority(
     options: list[set[int]], workers: list[int]

@@ -34,8 +34,6 @@ NUMBERS = st.integers(0, 4 * len(Player.MOVES) * 30 - 1)
 
 @settings(
     max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
 @given(
@@ -119,7 +117,7 @@ def test_with_equal_costs_the_makespan_is_minimal(partitions: int, validation: b
             ), f"{trials} trials of {count} epochs"
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150)
 @given(
     partitions=st.integers(1, 8),
     epochs=st.lists(st.integers(1, 6), min_size=1, max_size=16),
@@ -163,7 +161,7 @@ def uneven_makespan(costs: Sequence[Sequence[int]]) -> int:
     return clock
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 @given(data=st.data(), partitions=st.integers(1, 8), trials=st.integers(1, 16))
 def test_no_schedule_is_longer_than_the_papers_bound(data, partitions, trials) -> None:
     """C <= C* + (p - 1) Tmax, as by the vector rearrangement of Cerebro; the floor is below C*."""

@@ -178,7 +178,7 @@ def test_plan_and_model_give_the_same_drawing(bounds, seed):
     assert {"input_0 (6)", "input_1 (4)", "price", "kind"} <= set(texts)
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10**6))
 def test_no_line_passes_behind_a_node(seed):
     space = CerebrosSpace.published(minimum_units_per_level=1, maximum_units_per_level=4)

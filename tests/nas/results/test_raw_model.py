@@ -174,7 +174,7 @@ def test_names_that_tensorflow_cannot_use_work_as_keys(tmp_path):
 COLUMNS = st.lists(columns(12), min_size=1, max_size=4)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(COLUMNS, st.data())
 def test_random_tables_are_encoded_alike(trained, data):
     arrays = {f"column {i}": values for i, values in enumerate(trained)}

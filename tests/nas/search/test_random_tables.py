@@ -46,8 +46,6 @@ def fit(folder: str, table: pa.Table, head: str) -> HyperHyperModel:
 
 @settings(
     max_examples=15,
-    deadline=None,
-    derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(st.sampled_from(sorted(LABELS)), st.lists(columns(ROWS), min_size=1, max_size=5), st.data())

@@ -33,7 +33,7 @@ def proposals(space: CerebrosSpace, count: int, tmp_path):  # type: ignore[no-un
 
 
 @given(spaces(), seeds)
-@settings(deadline=None, max_examples=30, derandomize=True)
+@settings(max_examples=30)
 def test_a_moiety_from_hyperparameters_is_within_the_bounds(
     space: CerebrosSpace, seed: int
 ) -> None:

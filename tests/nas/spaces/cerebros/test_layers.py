@@ -56,7 +56,7 @@ def of_type(model: keras.Model, kind: type) -> list:
 
 
 @given(drawn())
-@settings(deadline=None, max_examples=12, derandomize=True)
+@settings(max_examples=12)
 def test_the_model_matches_the_plan(pair: tuple) -> None:
     future = pair[1]
     model = build(future)

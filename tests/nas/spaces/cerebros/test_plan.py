@@ -106,7 +106,7 @@ def test_values_are_checked(make, words: str) -> None:  # type: ignore[no-untype
 
 
 @given(drawn())
-@settings(deadline=None, max_examples=40, derandomize=True)
+@settings(max_examples=40)
 def test_json_round_trip(pair: tuple) -> None:
     future = pair[1]
     text = future.to_json()

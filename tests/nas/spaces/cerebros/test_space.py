@@ -92,7 +92,7 @@ def test_every_argument_is_documented() -> None:
 
 
 @given(spaces())
-@settings(deadline=None, max_examples=30, derandomize=True)
+@settings(max_examples=30)
 def test_json_round_trip(space: CerebrosSpace) -> None:
     assert CerebrosSpace.from_json(space.to_json()) == space
 

@@ -32,7 +32,7 @@ def fingerprint(seed: int = 8675309) -> str:
 
 
 @given(spaces(), seeds)
-@settings(deadline=None, max_examples=60, derandomize=True)
+@settings(max_examples=60)
 def test_a_moiety_is_within_its_bounds(space: CerebrosSpace, seed: int) -> None:
     moiety = draw_moiety(space, seed)
     assert moiety == draw_moiety(space, seed)
@@ -59,7 +59,7 @@ def test_moieties_are_drawn_uniformly() -> None:
 
 
 @given(drawn())
-@settings(deadline=None, max_examples=150, derandomize=True)
+@settings(max_examples=150)
 def test_the_rules_hold(pair: tuple) -> None:
     """Checked from the edges, independently of the plan's checks."""
     space, future = pair
@@ -78,7 +78,7 @@ def test_the_rules_hold(pair: tuple) -> None:
 
 
 @given(spaces(), seeds)
-@settings(deadline=None, max_examples=60, derandomize=True)
+@settings(max_examples=60)
 def test_counts_before_repair_follow_the_formula(space: CerebrosSpace, seed: int) -> None:
     sizes = [2, *(len(level) for level in draw_moiety(space, seed).neurons), 2]
     last = len(sizes) - 1
@@ -118,7 +118,7 @@ def test_outputs_pick_more_from_the_last_hidden_level() -> None:
 
 
 @given(drawn())
-@settings(deadline=None, max_examples=100, derandomize=True)
+@settings(max_examples=100)
 def test_edges_keep_the_minimum_skip_depth_unless_repaired(pair: tuple) -> None:
     space, future = pair
     last = len(future.levels) - 1
@@ -191,7 +191,7 @@ def test_lateral_edges_gates_and_cap() -> None:
 
 
 @given(drawn())
-@settings(deadline=None, max_examples=60, derandomize=True)
+@settings(max_examples=60)
 def test_every_nth_lateral_edge_is_gated(pair: tuple) -> None:
     space, future = pair
     period = space.gate_after_n_lateral_connections + 1
@@ -213,7 +213,7 @@ def test_the_lateral_decay_is_used() -> None:
 
 
 @given(drawn(), seeds)
-@settings(deadline=None, max_examples=30, derandomize=True)
+@settings(max_examples=30)
 def test_the_same_seed_gives_the_same_plan(pair: tuple, seed: int) -> None:
     space = pair[0]
     outputs = [OutputFuture(1)]

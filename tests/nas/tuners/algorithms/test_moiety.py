@@ -42,7 +42,7 @@ def proposals(moiety_tuner) -> list:
     return found
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30)
 @given(
     name=st.sampled_from(sorted(SPACES)),
     seed=st.integers(0, 2**32 - 1),
