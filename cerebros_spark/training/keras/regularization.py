@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
-from keras import ops
 
 from cerebros_spark.compat import keras as compat
+from cerebros_spark.training.keras.dropout_masks import drop
 from cerebros_spark.training.keras.optimizer_support import flatten_optimizer
 from cerebros_spark.training.keras.schedules import CosLog4
 
@@ -57,10 +57,6 @@ def _make_call(layer: Any, get_factor: Callable[[], Any]) -> Callable[..., Any]:
         if not training:
             return inputs
         # keras.random.dropout() needs a rate that is known while it is traced.
-        rate = ops.cast(layer.rate * get_factor(), inputs.dtype)
-        sizes = layer.noise_shape or [None] * len(inputs.shape)
-        shape = [a if b is None else b for a, b in zip(ops.shape(inputs), sizes, strict=True)]
-        drawn = keras.random.uniform(shape, dtype=inputs.dtype, seed=layer.seed_generator)
-        return ops.where(drawn >= rate, inputs / (1 - rate), ops.zeros_like(inputs))
+        return drop(layer, inputs, layer.rate * get_factor())
 
     return call

@@ -18,6 +18,7 @@ from cerebros_spark.data.prepare_arrays import prepare_arrays
 from cerebros_spark.data.shards import ShardData, open_shard
 from cerebros_spark.storage.local import LocalStore
 from cerebros_spark.training.keras.checkpoint import StateVariables, get_initial_state
+from cerebros_spark.training.keras.dropout_masks import draw_short_masks
 from cerebros_spark.training.keras.metrics import MetricsMerger
 from cerebros_spark.training.keras.scopes import seeded_initializers
 from cerebros_spark.training.keras.serialization import deserialize_model, serialize_model
@@ -92,6 +93,7 @@ def reference(model: Any, *, eager: bool = True) -> Any:
     program to the last bit.
     """
     rebuilt = restored(model, get_initial_state(model))
+    draw_short_masks(rebuilt)  # as a program does: Keras would drop other values
     rebuilt.run_eagerly = eager
     return rebuilt
 
