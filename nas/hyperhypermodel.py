@@ -32,7 +32,7 @@ from nas.data.frames import COLLECT_ROWS, is_spark
 from nas.data.heads import check_metrics
 from nas.data.inputs import find_row_shape, flatten_names
 from nas.data.weights import parse_class_weight
-from nas.monitoring.progress import show_log
+from nas.monitoring.progress import show_activity, show_log
 from nas.results.result import ModelSelectionResult
 from nas.results.summary import TunerSummary
 from nas.search.context import build_context
@@ -377,19 +377,20 @@ class HyperHyperModel:
         )
         validation = config.resources.validation if validation_split is None else validation_split
         is_auto = validation == AUTO and validation_data is None and shuffle
-        prepared = prepare_data(
-            config.resources,
-            x,
-            y,
-            table=config.table_options,
-            validation=AUTO_FRACTION if validation == AUTO else validation,
-            validation_data=validation_data,
-            sample_weight=sample_weight,
-            # Not the seed of the run: without one, every run would prepare the same data again.
-            seed=0 if self._seed is None else self._seed,
-            shuffle=shuffle,
-            inspect=lambda prepared: resolve_data(config, prepared),
-        )
+        with show_activity("preparing the data", verbose):
+            prepared = prepare_data(
+                config.resources,
+                x,
+                y,
+                table=config.table_options,
+                validation=AUTO_FRACTION if validation == AUTO else validation,
+                validation_data=validation_data,
+                sample_weight=sample_weight,
+                # Not the seed of the run: without one, every run would prepare the same data again.
+                seed=0 if self._seed is None else self._seed,
+                shuffle=shuffle,
+                inspect=lambda prepared: resolve_data(config, prepared),
+            )
         table = prepared.manifest.table
         if table is not None and verbose:
             with show_log():

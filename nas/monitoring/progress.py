@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from tqdm.auto import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -17,66 +19,105 @@ from nas.trial.record import TrialRecord
 logger = logging.getLogger(__name__)
 
 _LOG_SECONDS = 30.0
+_BAR_SECONDS = 1.0
+_TIME_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s{postfix}"
+
+
+@dataclass(frozen=True)
+class PlannedWork:
+    """Work of a search, as far as it is known before.
+
+    Attributes:
+        trials: Number of trials, with those of further folds; None if it is unknown.
+        epochs: Maximum number of epochs of a trial.
+        ends_at: Time of ``time.monotonic()`` at which the time is over; None without a limit.
+    """
+
+    trials: int | None
+    epochs: int
+    ends_at: float | None = None
 
 
 class Progress:
     """Progress of a search, which is shown unless ``verbose`` is 0.
 
-    ``epochs`` is the maximum number of epochs of a trial; ``max_trials`` is None if it is unknown.
+    A bar shows the share of the time limit that is over, or else that of the epochs. Without a
+    terminal, a line is logged every ``log_seconds``, also while there is no result.
     """
 
-    def __init__(self, max_trials: int | None, epochs: int, objective: str, verbose: int) -> None:
-        self._max_trials = max_trials
-        self._of = "" if max_trials is None else f"/{max_trials}"
-        self._epochs = epochs
+    def __init__(
+        self, work: PlannedWork, objective: str, verbose: int, log_seconds: float = _LOG_SECONDS
+    ) -> None:
+        self._work = work
+        self._log_seconds = log_seconds
+        is_timed = work.ends_at is not None
+        self._of = "" if is_timed or work.trials is None else f"/{work.trials}"
         self._objective = objective
         self._verbose = verbose
+        self._phase = ""
         self._ended_trials = 0
         self._done_epochs = 0  # including the epochs that ended trials left out
+        self._session_epochs = 0  # those of them since the first result of this session
         self._rows = 0
         self._best: float | None = None
         self._began = time.monotonic()
+        self._first_at: float | None = None  # time of the first result of this session
         self._logged_at = self._began
         in_notebook = "ipykernel" in sys.modules
         shows_bar = bool(verbose) and (sys.stderr.isatty() or in_notebook)
+        total: float | None = None
+        if work.ends_at is not None:
+            total = max(work.ends_at - self._began, 1.0)
+        elif work.trials is not None:
+            total = work.trials * work.epochs
         self._bar = tqdm(
-            total=None if max_trials is None else max_trials * epochs,
+            total=total,
             unit="epoch",
             disable=not shows_bar,
             dynamic_ncols=True,
             smoothing=0.1,
-            desc=f"0{self._of} trials",
+            bar_format=_TIME_BAR if is_timed else None,
         )
         self._context = contextlib.ExitStack()
         if shows_bar:
             self._context.enter_context(logging_redirect_tqdm())
         elif verbose:
             self._context.enter_context(show_log())
+        self._closed = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="cerebros-progress", daemon=True)
+        if verbose:
+            self._watcher.start()
+
+    def begin(self, phase: str) -> None:
+        """Show what the search does, until its next result."""
+        self._phase = phase
+        if self._verbose and self._bar.disable:
+            logger.info(phase)
+        self._describe()
 
     def restore(self, trials: Sequence[TrialRecord]) -> None:
         """Add the trials of earlier sessions."""
         for trial in trials:
-            self._done_epochs += self._epochs if trial.has_ended else trial.finished_epochs
+            self._done_epochs += self._work.epochs if trial.has_ended else trial.finished_epochs
             self._ended_trials += trial.has_ended
+        if self._work.ends_at is None:
+            self._bar.update(self._done_epochs)
         self._describe()
-        self._bar.update(self._done_epochs)
 
     def add_epoch(self, rows: int, best: float | None) -> None:
         """Add a finished epoch with its number of rows, and set the best score; None if unknown."""
+        self._phase = ""
         self._rows += rows
-        self._done_epochs += 1
         self._best = best
-        self._bar.set_postfix_str(self._describe_speed(), refresh=False)
-        self._bar.update()
+        self._add_epochs(1)
+        self._describe()
         self._log_if_due()
 
     def add_trial(self, record: TrialRecord) -> None:
         """Add an ended trial, and write a line about it."""
         self._ended_trials += 1
+        self._add_epochs(self._work.epochs - record.finished_epochs)
         self._describe()
-        left_out = self._epochs - record.finished_epochs
-        self._done_epochs += left_out
-        self._bar.update(left_out)
         if not self._verbose:
             return
         score = "no score" if record.score is None else f"{self._objective} {record.score:.6g}"
@@ -92,12 +133,38 @@ class Progress:
             self._bar.write(line, file=sys.stderr)
 
     def close(self) -> None:
-        """Remove the bar, and restore logging."""
+        """End the bar, whose last state stays, and restore logging."""
+        self._closed.set()
+        if self._watcher.is_alive():
+            self._watcher.join()
         self._bar.close()
         self._context.close()
 
+    def _add_epochs(self, number: int) -> None:
+        if self._first_at is None:
+            # Compiling is over, and says nothing about the rest.
+            self._first_at = time.monotonic()
+        else:
+            self._session_epochs += number
+        self._done_epochs += number
+        if self._work.ends_at is None:
+            self._bar.update(number)
+
+    def _watch(self) -> None:
+        """Show that the search is alive, in a thread."""
+        while not self._closed.wait(min(max(self._log_seconds / 10, 0.01), _BAR_SECONDS)):
+            self._log_if_due()
+            if not self._bar.disable and self._work.ends_at is not None:
+                seconds = time.monotonic() - self._began
+                self._bar.update(min(seconds, self._bar.total) - self._bar.n)
+            self._bar.refresh()
+
     def _describe(self) -> None:
-        self._bar.set_description_str(f"{self._ended_trials}{self._of} trials", refresh=False)
+        phase = f", {self._phase}" if self._phase else ""
+        self._bar.set_description_str(
+            f"{self._ended_trials}{self._of} trials{phase}", refresh=False
+        )
+        self._bar.set_postfix_str(self._describe_speed(), refresh=False)
 
     def _describe_speed(self) -> str:
         seconds = max(time.monotonic() - self._began, 1e-9)
@@ -106,11 +173,12 @@ class Progress:
 
     def _log_if_due(self) -> None:
         now = time.monotonic()
-        if not self._verbose or not self._bar.disable or now - self._logged_at < _LOG_SECONDS:
+        if not self._verbose or not self._bar.disable or now - self._logged_at < self._log_seconds:
             return
         self._logged_at = now
         logger.info(
-            "%d%s trials, %d epochs, %s%s",
+            "%s%d%s trials, %d epochs, %s%s",
+            f"{self._phase}: " if self._phase else "",
             self._ended_trials,
             self._of,
             self._done_epochs,
@@ -119,11 +187,38 @@ class Progress:
         )
 
     def _describe_time_left(self, now: float) -> str:
-        if self._max_trials is None:
+        if self._work.ends_at is not None:
+            return f", {max(self._work.ends_at - now, 0):.0f} s left"
+        if self._work.trials is None or self._first_at is None or not self._session_epochs:
             return ""
-        share = self._done_epochs / (self._max_trials * self._epochs)
-        seconds = (now - self._began) * (1 - share) / max(share, 1e-9)
+        left = max(self._work.trials * self._work.epochs - self._done_epochs, 0)
+        seconds = left * (now - self._first_at) / self._session_epochs
         return f", about {seconds:.0f} s left"
+
+
+@contextlib.contextmanager
+def show_activity(text: str, verbose: int, log_seconds: float = _LOG_SECONDS) -> Iterator[None]:
+    """Log what happens within the block, at once and every ``log_seconds``.
+
+    Nothing is logged if ``verbose`` is 0.
+    """
+    if not verbose:
+        yield
+        return
+    ended = threading.Event()
+
+    def watch() -> None:
+        began = time.monotonic()
+        while not ended.wait(log_seconds):
+            logger.info("%s: %.0f s so far", text, time.monotonic() - began)
+
+    with show_log():
+        logger.info(text)
+        threading.Thread(target=watch, name="cerebros-activity", daemon=True).start()
+        try:
+            yield
+        finally:
+            ended.set()
 
 
 @contextlib.contextmanager

@@ -51,7 +51,12 @@ class SearchLoop:
         self._observers = observers
         config = context.config
         self._folds = config.folds
-        self._limit = TimeLimit(config.began, config.max_seconds, config.folds > 1)
+        self._limit = TimeLimit(
+            config.began,
+            config.max_seconds,
+            config.folds > 1,
+            has_ensemble=config.ensemble_size not in (None, 1),
+        )
         self._failed: list[TrialRecord] = []  # consecutive failures in this session
         self._pause: Pause | None = None  # why the tuner has no proposal; None if it may have one
         specs = (trial.spec for trial in self._table.running.values())
@@ -266,7 +271,7 @@ class SearchLoop:
     def _end(self, result: TrialResult) -> None:
         record = self._session.conclude(result)
         if record.status is Status.COMPLETED:
-            self._limit.add_trial(record.seconds)
+            self._limit.add_trial(record.seconds, record.finished_epochs)
         failed = record.status is Status.FAILED
         if failed:
             self._log_failure(record)

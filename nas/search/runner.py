@@ -20,7 +20,7 @@ from cerebros_spark.runs.limits import EXTENSION
 from nas.config.resume import log_finished
 from nas.ensemble.ensemble import Ensemble
 from nas.monitoring.observer import SearchInfo, SearchObservers, identify_run
-from nas.monitoring.progress import Progress
+from nas.monitoring.progress import PlannedWork, Progress
 from nas.results.result import ModelSelectionResult
 from nas.search.conclusion import Conclusion
 from nas.search.context import SearchContext
@@ -37,9 +37,7 @@ def run_search(context: SearchContext, set_result: Callable[[ModelSelectionResul
     """
     config, table = context.config, context.session.table
     observers = SearchObservers(config.observers)
-    progress = Progress(
-        config.tuner.max_trials, config.max_epochs, config.tuner.objective.name, config.verbose
-    )
+    progress = Progress(_plan_work(context), config.tuner.objective.name, config.verbose)
 
     def publish(report: EngineReport, ensemble: Ensemble | None = None) -> None:
         result = _make_result(context, report, ensemble)
@@ -64,7 +62,7 @@ def run_search(context: SearchContext, set_result: Callable[[ModelSelectionResul
                 partitions = context.data.manifest.partitions
                 publish(EngineReport.empty(partitions), _read_ensemble(context.recovered))
             else:
-                _train(context, SearchLoop(context, progress, observers), begin, publish)
+                _train(context, SearchLoop(context, progress, observers), progress, begin, publish)
     finally:
         progress.close()
         # Building a graph clears Keras' global settings.
@@ -74,21 +72,27 @@ def run_search(context: SearchContext, set_result: Callable[[ModelSelectionResul
 def _train(
     context: SearchContext,
     loop: SearchLoop,
+    progress: Progress,
     begin: Callable[[], None],
     publish: Callable[..., None],
 ) -> None:
     """Train until the search ends or is interrupted; publish the result if a trial has a score."""
-    engine, table = context.engine, context.session.table
+    config, engine, table = context.config, context.engine, context.session.table
     conclusion = Conclusion(context)
     try:
         with _exit_on_sigterm(), freeze_heap():
             if context.extension is not None:  # written with the record of the session
                 limits = msgspec.to_builtins(context.extension)
                 context.journal.append(EXTENSION, at=time.time(), **limits)
+            workers = config.resources.backend.num_workers
+            progress.begin(f"starting {workers} worker{'s' if workers > 1 else ''}")
             _start_engine(context)
             begin()
             conclusion.begin()
+            progress.begin("building and tracing the first networks")
             loop.run()
+            if config.ensemble_size not in (None, 1):
+                progress.begin("choosing the ensemble")
             ensemble = conclusion.finish()
             context.journal.append("done", at=time.time())
             context.journal.commit()
@@ -108,6 +112,15 @@ def _train(
         ", ".join(f"{share:.0%}" for share in report.busy),
     )
     publish(report, ensemble)
+
+
+def _plan_work(context: SearchContext) -> PlannedWork:
+    config, trials = context.config, context.config.tuner.max_trials
+    return PlannedWork(
+        None if trials is None else trials + context.session.fold_trials,
+        config.max_epochs,
+        None if config.max_seconds is None else config.began + config.max_seconds,
+    )
 
 
 def _make_result(

@@ -6,9 +6,14 @@ import time
 from dataclasses import dataclass, field
 
 # Share of the time after preparation in which new configurations are proposed, if some are
-# cross-validated afterwards; and share of all time left for the ensemble.
+# cross-validated afterwards.
 _EXPLORATION = 0.35
-_ENSEMBLE = 0.12
+# Shares of all time left for the end of the search: without an ensemble, and at most with one.
+_CLOSING, _ENSEMBLE = 0.03, 0.12
+# Seconds to load a network of a candidate of the ensemble. Predicting takes less than an epoch.
+_LOAD = 0.1
+# Maximum number of networks of all candidates.
+_NETWORKS = 120
 # Number of configurations that are cross-validated, even if there is not time for all folds.
 _FEWEST = 3
 
@@ -21,17 +26,21 @@ class TimeLimit:
         began: Time of ``time.monotonic()`` from which the limit counts.
         seconds: The limit; None for no limit.
         cross_validates: Whether time is needed for the folds of the finalists.
+        has_ensemble: Whether time is needed for the choice of an ensemble.
     """
 
     began: float
     seconds: float | None
     cross_validates: bool
+    has_ensemble: bool = True
     _opened: float = field(default_factory=lambda: time.monotonic(), init=False)
     _durations: list[float] = field(default_factory=list, init=False)
+    _epoch_seconds: list[float] = field(default_factory=list, init=False)
 
-    def add_trial(self, seconds: float) -> None:
-        """Record the seconds of work of a trial, which is the time that it takes alone."""
+    def add_trial(self, seconds: float, epochs: int) -> None:
+        """Record the seconds of work of a trial, which it takes alone, and its epochs."""
         self._durations.append(seconds)
+        self._epoch_seconds.append(seconds / max(epochs, 1))
 
     @property
     def is_over(self) -> bool:
@@ -76,4 +85,16 @@ class TimeLimit:
     @property
     def _end(self) -> float:
         assert self.seconds is not None
-        return self.began + (1 - _ENSEMBLE) * self.seconds
+        return self.began + self.seconds - self._closing_seconds
+
+    @property
+    def _closing_seconds(self) -> float:
+        """Time left for the end of the search."""
+        assert self.seconds is not None
+        least, most = _CLOSING * self.seconds, _ENSEMBLE * self.seconds
+        if not self.has_ensemble:
+            return least
+        if not self._durations:
+            return most
+        longest = sorted(self._epoch_seconds)[-_NETWORKS:]
+        return min(most, least + sum(longest) + _LOAD * len(longest))

@@ -43,6 +43,11 @@ class TunerSession:
         """Whether the tuner may propose new configurations."""
         return bool(getattr(self.tuner, "explores", True))
 
+    @property
+    def fold_trials(self) -> int:
+        """Number of trials of further folds that the tuner plans, at most."""
+        return self.tuner.fold_trials if isinstance(self.tuner, CrossValidatingTuner) else 0
+
     def end_exploration(self, finalists: int | None) -> None:
         """Tell the tuner to propose no new configuration from now on.
 

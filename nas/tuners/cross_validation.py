@@ -19,6 +19,8 @@ from nas.spaces.tabular.space import FAMILY, LINEAR
 from nas.trial.proposal import Pause, Proposal, Tuner, Verdicts, extend_tuner
 
 _TRIALS_PER_FINALIST = 4
+# Ratio of scores from which one fold can tell that a simple network is not as good.
+_HOPELESS = 1.5
 
 
 @dataclass(eq=False)
@@ -70,6 +72,11 @@ class CrossValidatingTuner(Tuner):
     def explores(self) -> bool:
         """Whether new configurations may be proposed."""
         return self._explores
+
+    @property
+    def fold_trials(self) -> int:
+        """Number of trials of further folds, at most."""
+        return self._count_finalists() * (self.folds - 1)
 
     def end_exploration(self, finalists: int | None = None) -> None:
         """Propose no new configuration from now on.
@@ -129,11 +136,15 @@ class CrossValidatingTuner(Tuner):
     def _rank(self) -> list[_Configuration]:
         """Rank the configurations: the best, the simplest family's best, and the others.
 
-        On small tables one fold cannot tell whether a simple network is as good.
+        On small tables one fold cannot tell whether a simple network is as good, unless it is far
+        worse.
         """
         ranked = sorted(self._known.values(), key=lambda each: each.score)
         simplest = [
-            each for each in ranked if each.proposal.hyperparameters.values.get(FAMILY) == LINEAR
+            each
+            for each in ranked
+            if each.proposal.hyperparameters.values.get(FAMILY) == LINEAR
+            and not 0 < ranked[0].score * _HOPELESS < each.score
         ]
         return list(dict.fromkeys([*ranked[:1], *simplest[:1], *ranked]))
 

@@ -29,6 +29,7 @@ def list_points(is_regression: bool) -> list[dict[str, Any]]:
         _name("realmlp"),
         _name("linear"),
         _name("mlp", embedding_scale=0.3),
+        _name("tabm"),
         _name("realmlp", embedding_scale=1.0, learning_rate=rate / 2, weight_decay=0.01),
         _name("mlp", embedding_scale=2.0, learning_rate=1e-3, weight_decay=0.1),
         _name("linear", numbers="clipped"),
@@ -38,7 +39,7 @@ def list_points(is_regression: bool) -> list[dict[str, Any]]:
         _name("residual"),
         _name("realmlp", embedding_scale=3.0, learning_rate=rate / 4, weight_decay=0.05),
         _name("realmlp", **deep, learning_rate=0.06, weight_decay=0.01, embedding_scale=0.5),
-        _name("tabm"),
+        _name("tabm", embedding_scale=0.05, learning_rate=1e-3, weight_decay=0.01),
         _name("realmlp", embedding_scale=0.03, learning_rate=rate / 2),
     ]
 

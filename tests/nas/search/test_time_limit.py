@@ -15,7 +15,7 @@ def clock(monkeypatch):
 
 def test_without_a_limit_nothing_ends(clock):
     limit = TimeLimit(100.0, None, cross_validates=True)
-    limit.add_trial(50.0)
+    limit.add_trial(50.0, epochs=10)
     clock[0] = 1e9
     assert not limit.ends_exploration(pending=4)
     assert not limit.is_over
@@ -35,16 +35,16 @@ def test_a_third_is_for_new_configurations_if_some_are_cross_validated(clock):
 
 def test_running_trials_are_part_of_that_third(clock):
     limit = TimeLimit(100.0, 100.0, cross_validates=True)
-    limit.add_trial(10.0)
+    limit.add_trial(10.0, epochs=1)
     clock[0] = 122.0  # of about 31 s; two trials for each worker take 10 s more
     assert limit.ends_exploration(pending=2)
     assert not limit.ends_exploration(pending=1)
 
 
-@pytest.mark.parametrize(("seconds", "finalists"), [(2.0, 22), (8.0, 5), (30.0, 3)])
+@pytest.mark.parametrize(("seconds", "finalists"), [(2.0, 23), (8.0, 5), (30.0, 3)])
 def test_finalists_are_as_many_as_there_is_time_for(clock, seconds, finalists):
     limit = TimeLimit(100.0, 100.0, cross_validates=True)
-    limit.add_trial(seconds)
+    limit.add_trial(seconds, epochs=1)
     assert limit.count_finalists(workers=2, folds=5) == finalists
 
 
@@ -60,8 +60,26 @@ def test_without_folds_all_of_it_is(clock):
 def test_a_trial_that_would_not_end_in_time_is_not_begun(clock):
     limit = TimeLimit(100.0, 100.0, cross_validates=False)
     for seconds in (1.0, 40.0, 60.0):
-        limit.add_trial(seconds)
+        limit.add_trial(seconds, epochs=1)
     clock[0] = 150.0
     assert limit.allows_trial
     clock[0] = 155.0
     assert not limit.allows_trial
+
+
+def test_an_ensemble_of_small_networks_is_left_less_time(clock):
+    limit = TimeLimit(100.0, 100.0, cross_validates=False)
+    for _ in range(10):
+        limit.add_trial(2.0, epochs=10)  # 0.2 s an epoch
+    clock[0] = 193.0  # 3 s for the end, and 3 for ten networks
+    assert not limit.is_over
+    clock[0] = 195.0
+    assert limit.is_over
+
+
+def test_without_an_ensemble_only_the_end_is_left_time(clock):
+    limit = TimeLimit(100.0, 100.0, cross_validates=False, has_ensemble=False)
+    clock[0] = 196.0
+    assert not limit.is_over
+    clock[0] = 198.0
+    assert limit.is_over

@@ -69,12 +69,23 @@ def test_a_maximized_objective_has_the_greatest_first():
     assert {each.first for each in collect(tuner)} == {first[1].trial_id}
 
 
-def test_the_best_of_the_simplest_family_is_a_finalist():
+@pytest.mark.parametrize(("score", "is_finalist"), [(6.0, True), (1.9, True), (9.0, False)])
+def test_the_best_of_the_simplest_family_is_a_finalist_unless_it_is_far_worse(score, is_finalist):
     tuner = make(finalists=2)
-    first = explore(tuner, [1.0, 2.0, 5.0])
+    first = explore(tuner, [5.0, 5.5, 5.7])
     last = tuner.propose()
     last.hyperparameters.values["family"] = "linear"
-    run(tuner, last, 9.0)
+    run(tuner, last, score)
+    second = last if is_finalist else first[1]
+    assert {each.first for each in collect(tuner)} == {first[0].trial_id, second.trial_id}
+
+
+def test_the_simplest_family_is_a_finalist_whatever_the_ratio_of_scores_that_are_not_positive():
+    tuner = make(objective=keras_tuner.Objective("val_r2", "max"), finalists=2)
+    first = explore(tuner, [0.9, 0.8, 0.7], name="val_r2")
+    last = tuner.propose()
+    last.hyperparameters.values["family"] = "linear"
+    run(tuner, last, 0.1, name="val_r2")
     assert {each.first for each in collect(tuner)} == {first[0].trial_id, last.trial_id}
 
 
