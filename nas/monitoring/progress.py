@@ -94,6 +94,7 @@ class Progress:
         if self._verbose and self._bar.disable:
             logger.info(phase)
         self._describe()
+        self._bar.refresh()
 
     def restore(self, trials: Sequence[TrialRecord]) -> None:
         """Add the trials of earlier sessions."""
@@ -132,13 +133,21 @@ class Progress:
         else:
             self._bar.write(line, file=sys.stderr)
 
-    def close(self) -> None:
-        """End the bar, whose last state stays, and restore logging."""
+    def close(self, finished: bool = False) -> None:
+        """End the bar, whose last state stays, and restore logging.
+
+        ``finished`` says whether all work is done, also if it was less than planned.
+        """
         self._closed.set()
-        if self._watcher.is_alive():
-            self._watcher.join()
-        self._bar.close()
-        self._context.close()
+        try:
+            if self._watcher.is_alive():
+                # An interrupt may have left the bar locked.
+                self._watcher.join(timeout=2.0)
+            if finished:
+                self._bar.total = self._bar.n
+            self._bar.close()
+        finally:
+            self._context.close()
 
     def _add_epochs(self, number: int) -> None:
         if self._first_at is None:

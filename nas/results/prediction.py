@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from cerebros_spark.training.keras.einsum_products import multiply_without_sums
+
 _ROWS = 8192
 
 
@@ -17,9 +19,10 @@ def predict_untraced(model: Any, x: Sequence[np.ndarray]) -> list[np.ndarray]:
     steps.
 
     Args:
-        model: The model.
+        model: The model. Its einsums are multiplications from now on, where they add nothing up.
         x: An array ``(rows, ...)`` for each input; there may be no rows.
     """
+    multiply_without_sums(model)
     steps = []
     for start in range(0, max(len(x[0]), 1), _ROWS):
         given = [each[start : start + _ROWS] for each in x]

@@ -17,12 +17,11 @@ from nas.ensemble.scores import make_score
 from nas.ensemble.usual_metrics import compute_usual_metrics, format_metrics
 from nas.results.ensemble_choice import EnsembleRequest, choose_ensemble
 from nas.search.context import SearchContext
+from nas.search.time_limit import DEADLINE
 from nas.trial.record import TrialRecord
 
 logger = logging.getLogger(__name__)
 
-# Share of the time limit after which nothing more is computed for the conclusion.
-_DEADLINE = 0.95
 # Seconds to wait for simple models without a time limit.
 _MOST_SECONDS = 60.0
 
@@ -120,7 +119,7 @@ class Conclusion:
         config = self._context.config
         if config.max_seconds is None:
             return None
-        return config.began + _DEADLINE * config.max_seconds
+        return config.began + DEADLINE * config.max_seconds
 
     def _score_baselines(
         self, ensemble: Ensemble, records: tuple[TrialRecord, ...]

@@ -57,6 +57,8 @@ class SearchLoop:
             config.folds > 1,
             has_ensemble=config.ensemble_size not in (None, 1),
         )
+        for record in self._table.ended:
+            self._add_to_limit(record)
         self._failed: list[TrialRecord] = []  # consecutive failures in this session
         self._pause: Pause | None = None  # why the tuner has no proposal; None if it may have one
         specs = (trial.spec for trial in self._table.running.values())
@@ -270,8 +272,7 @@ class SearchLoop:
 
     def _end(self, result: TrialResult) -> None:
         record = self._session.conclude(result)
-        if record.status is Status.COMPLETED:
-            self._limit.add_trial(record.seconds, record.finished_epochs)
+        self._add_to_limit(record)
         failed = record.status is Status.FAILED
         if failed:
             self._log_failure(record)
@@ -279,6 +280,11 @@ class SearchLoop:
         self._observers.update(record)
         self._failed = [*self._failed, record] if failed else []
         self._release_decided()
+
+    def _add_to_limit(self, record: TrialRecord) -> None:
+        if record.score is not None and record.status is not Status.FAILED:
+            is_whole = record.status is Status.COMPLETED
+            self._limit.add_trial(record.seconds, record.finished_epochs, is_whole=is_whole)
 
     def _log_failure(self, record: TrialRecord) -> None:
         """Log a failed trial, with its traceback unless the previous one failed in the same way."""

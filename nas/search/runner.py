@@ -49,6 +49,7 @@ def run_search(context: SearchContext, set_result: Callable[[ModelSelectionResul
             observers.begin(_describe_search(context), table.records)
 
     policy = keras.config.dtype_policy()
+    finished = False
     try:
         if context.recovered:
             replay(context.session, context.recovered.records, context.engine.specs)
@@ -63,8 +64,9 @@ def run_search(context: SearchContext, set_result: Callable[[ModelSelectionResul
                 publish(EngineReport.empty(partitions), _read_ensemble(context.recovered))
             else:
                 _train(context, SearchLoop(context, progress, observers), progress, begin, publish)
+        finished = True
     finally:
-        progress.close()
+        progress.close(finished)
         # Building a graph clears Keras' global settings.
         keras.config.set_dtype_policy(policy)
 
@@ -117,7 +119,7 @@ def _train(
 def _plan_work(context: SearchContext) -> PlannedWork:
     config, trials = context.config, context.config.tuner.max_trials
     return PlannedWork(
-        None if trials is None else trials + context.session.fold_trials,
+        None if trials is None else trials + context.session.count_fold_trials(trials),
         config.max_epochs,
         None if config.max_seconds is None else config.began + config.max_seconds,
     )

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 # Share of the time after preparation in which new configurations are proposed, if some are
 # cross-validated afterwards.
 _EXPLORATION = 0.35
-# Shares of all time left for the end of the search: without an ensemble, and at most with one.
-_CLOSING, _ENSEMBLE = 0.03, 0.12
-# Seconds to load a network of a candidate of the ensemble. Predicting takes less than an epoch.
+DEADLINE = 0.97
+"""Share of all time after which no further network predicts for the choice of an ensemble."""
+
+# Share of all time left for the end of the search, at most.
+_CLOSING = 0.12
+# Seconds to load a network of a candidate of the ensemble.
 _LOAD = 0.1
 # Maximum number of networks of all candidates.
 _NETWORKS = 120
@@ -37,9 +40,13 @@ class TimeLimit:
     _durations: list[float] = field(default_factory=list, init=False)
     _epoch_seconds: list[float] = field(default_factory=list, init=False)
 
-    def add_trial(self, seconds: float, epochs: int) -> None:
-        """Record the seconds of work of a trial, which it takes alone, and its epochs."""
-        self._durations.append(seconds)
+    def add_trial(self, seconds: float, epochs: int, *, is_whole: bool = True) -> None:
+        """Record the seconds of work of an ended trial, which it takes alone, and its epochs.
+
+        ``is_whole`` says whether it had all its epochs.
+        """
+        if is_whole:
+            self._durations.append(seconds)
         self._epoch_seconds.append(seconds / max(epochs, 1))
 
     @property
@@ -91,10 +98,10 @@ class TimeLimit:
     def _closing_seconds(self) -> float:
         """Time left for the end of the search."""
         assert self.seconds is not None
-        least, most = _CLOSING * self.seconds, _ENSEMBLE * self.seconds
-        if not self.has_ensemble:
-            return least
-        if not self._durations:
+        most = _CLOSING * self.seconds
+        if not self._epoch_seconds:
             return most
         longest = sorted(self._epoch_seconds)[-_NETWORKS:]
-        return min(most, least + sum(longest) + _LOAD * len(longest))
+        # A running epoch must end; and each network predicts, which takes less than an epoch.
+        needed = sum(longest) + _LOAD * len(longest) if self.has_ensemble else longest[-1]
+        return min(most, (1 - DEADLINE) * self.seconds + needed)

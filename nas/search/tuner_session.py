@@ -43,10 +43,10 @@ class TunerSession:
         """Whether the tuner may propose new configurations."""
         return bool(getattr(self.tuner, "explores", True))
 
-    @property
-    def fold_trials(self) -> int:
-        """Number of trials of further folds that the tuner plans, at most."""
-        return self.tuner.fold_trials if isinstance(self.tuner, CrossValidatingTuner) else 0
+    def count_fold_trials(self, max_trials: int) -> int:
+        """Return the number of trials of further folds after ``max_trials`` others, at most."""
+        tuner = self.tuner
+        return tuner.count_fold_trials(max_trials) if isinstance(tuner, CrossValidatingTuner) else 0
 
     def end_exploration(self, finalists: int | None) -> None:
         """Tell the tuner to propose no new configuration from now on.

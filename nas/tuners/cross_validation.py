@@ -73,10 +73,9 @@ class CrossValidatingTuner(Tuner):
         """Whether new configurations may be proposed."""
         return self._explores
 
-    @property
-    def fold_trials(self) -> int:
-        """Number of trials of further folds, at most."""
-        return self._count_finalists() * (self.folds - 1)
+    def count_fold_trials(self, max_trials: int | None) -> int:
+        """Return the number of trials of further folds after ``max_trials`` others, at most."""
+        return self._count_finalists(max_trials) * (self.folds - 1)
 
     def end_exploration(self, finalists: int | None = None) -> None:
         """Propose no new configuration from now on.
@@ -148,17 +147,17 @@ class CrossValidatingTuner(Tuner):
         ]
         return list(dict.fromkeys([*ranked[:1], *simplest[:1], *ranked]))
 
-    def _count_finalists(self) -> int:
+    def _count_finalists(self, max_trials: int | None) -> int:
         most = min(self.finalists, self._limit)
-        if self.max_trials is not None and not self.is_timed:
+        if max_trials is not None and not self.is_timed:
             # Cross-validation takes about as long as the search.
-            most = min(most, max(2, self.max_trials // _TRIALS_PER_FINALIST))
+            most = min(most, max(2, max_trials // _TRIALS_PER_FINALIST))
         return int(most)
 
     def _propose_fold(self) -> Proposal | Pause:
         waiting = [
             each
-            for each in self._rank()[: self._count_finalists()]
+            for each in self._rank()[: self._count_finalists(self.max_trials)]
             if each.has_ended and each.folds < self.folds and each.score < math.inf
         ]
         if waiting:

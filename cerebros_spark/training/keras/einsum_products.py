@@ -54,7 +54,10 @@ def _call(
     training: Any = None,
 ) -> Any:
     """Do what ``EinsumDense.call`` does."""
-    product = _arrange(inputs, x_axes) * _arrange(tf.convert_to_tensor(layer.kernel), kernel_axes)
+    x, kernel = tf.convert_to_tensor(inputs), tf.convert_to_tensor(layer.kernel)
+    if x.dtype != kernel.dtype:  # Keras converts them to a common one
+        return layers.EinsumDense.call(layer, inputs)
+    product = _arrange(x, x_axes) * _arrange(kernel, kernel_axes)
     if layer.bias is not None:
         product += layer.bias
     return product if layer.activation is None else layer.activation(product)

@@ -33,7 +33,7 @@ class FadingRegularization:
             return
         part, schedule = self._fading[0]
         for layer in compat.flatten_layers(model):
-            if type(layer) is keras.layers.Dropout and layer.rate:
+            if type(layer) is keras.layers.Dropout and 0 < layer.rate < 1:
                 layer.call = _make_call(layer, lambda: schedule.get_regularization(part.iterations))
 
     @contextlib.contextmanager

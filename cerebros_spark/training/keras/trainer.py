@@ -31,7 +31,6 @@ from cerebros_spark.training.keras.dropout_masks import draw_short_masks
 from cerebros_spark.training.keras.einsum_products import multiply_without_sums
 from cerebros_spark.training.keras.flat_updates import FlatUpdates
 from cerebros_spark.training.keras.large_updates import update_large_in_one_pass
-from cerebros_spark.training.keras.mish_gradient import differentiate_mish
 from cerebros_spark.training.keras.optimizer_support import (
     scale_gradients,
     update_without_replicas,
@@ -198,7 +197,6 @@ class KerasProgram:
         self._model = deserialize_model(spec.program)
         multiply_without_sums(self._model)
         draw_short_masks(self._model)
-        differentiate_mish(self._model)
         update_without_replicas(self._model.optimizer)
         update_large_in_one_pass(self._model.optimizer)
         with seeded_initializers(0):  # its lock keeps out threads that build models

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from nas.search import time_limit
-from nas.search.time_limit import TimeLimit
+from nas.search.time_limit import DEADLINE, TimeLimit
 
 
 @pytest.fixture
@@ -69,17 +69,29 @@ def test_a_trial_that_would_not_end_in_time_is_not_begun(clock):
 
 def test_an_ensemble_of_small_networks_is_left_less_time(clock):
     limit = TimeLimit(100.0, 100.0, cross_validates=False)
-    for _ in range(10):
-        limit.add_trial(2.0, epochs=10)  # 0.2 s an epoch
+    for whole in [True, False] * 5:
+        limit.add_trial(2.0, epochs=10, is_whole=whole)  # 0.2 s an epoch
     clock[0] = 193.0  # 3 s for the end, and 3 for ten networks
     assert not limit.is_over
     clock[0] = 195.0
     assert limit.is_over
 
 
-def test_without_an_ensemble_only_the_end_is_left_time(clock):
+@pytest.mark.parametrize("networks", [1, 10, 1000])
+@pytest.mark.parametrize("seconds", [0.01, 1.0, 100.0])
+def test_training_ends_before_the_choice_of_an_ensemble_must(clock, seconds, networks):
+    limit = TimeLimit(100.0, 100.0, cross_validates=False)
+    for _ in range(networks):
+        limit.add_trial(seconds, epochs=1)
+    clock[0] = 100.0 + 100.0 * DEADLINE
+    assert limit.is_over
+
+
+def test_without_an_ensemble_an_epoch_and_the_end_are_left_time(clock):
     limit = TimeLimit(100.0, 100.0, cross_validates=False, has_ensemble=False)
-    clock[0] = 196.0
+    for _ in range(100):
+        limit.add_trial(20.0, epochs=10)
+    clock[0] = 194.0
     assert not limit.is_over
-    clock[0] = 198.0
+    clock[0] = 196.0
     assert limit.is_over

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from cerebros_spark.training.keras.dropout_masks import draw_short_masks
 
@@ -25,6 +26,16 @@ def test_values_are_dropped_at_the_rate_and_the_others_scaled(rate):
     share = (dropped == 0).mean()
     assert abs(share - rate) < 5 * np.sqrt(rate * (1 - rate) / values.size) + 2e-5
     np.testing.assert_allclose(dropped[dropped != 0], 3 / (1 - rate), rtol=1e-3)
+
+
+def test_a_value_takes_sixteen_bits():
+    inputs = keras.Input((8,))
+    model = keras.Model(inputs, keras.layers.Dropout(0.5)(inputs))
+    draw_short_masks(model)
+    step = tf.function(lambda x: model(x, training=True), autograph=False)
+    graph = step.get_concrete_function(tf.TensorSpec((6, 8))).graph
+    drawn = [each for each in graph.get_operations() if "StatelessRandomUniform" in each.type]
+    assert [each.type for each in drawn] == ["StatelessRandomUniformFullIntV2"]
 
 
 def test_masks_depend_on_the_seed_and_the_step():
