@@ -247,7 +247,8 @@ class HyperHyperModel:
         """Bind the tuner.
 
         Args:
-            tuner: Name of the tuner: ``"auto"`` (``"portfolio"`` for tables, and ``"random"``),
+            tuner: Name of the tuner: ``"auto"`` (``"portfolio"`` for tables and for graphs of
+                blocks, otherwise ``"random"``),
                 ``"portfolio"`` (strong configurations first), ``"random"``, ``"grid"``,
                 ``"greedy"``, ``"bayesian"``, ``"asha"``, ``"hyperband"``,
                 ``"deephyper"`` (an optional extra); or a

@@ -211,7 +211,8 @@ def adapt_to_data(config: SearchConfig, manifest: Manifest, cross_validates: boo
     space = config.model.space
     if config.model.is_auto and manifest.table is not None:
         space = TabularSpace()
-    has_points = isinstance(space, TabularSpace)
+    is_graph = space is None and config.model.user_builder is None
+    has_points = is_graph or isinstance(space, TabularSpace)
     is_table = space is not None and manifest.table is not None
     size = config.ensemble_size or (DEFAULT_ENSEMBLE if is_table else 1)
     tuner = config.tuner.resolve("portfolio" if has_points else "random")

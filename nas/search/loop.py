@@ -116,7 +116,8 @@ class SearchLoop:
         workers = self._resources.backend.num_workers
         configurations = sum(not record.configuration for record in self._table.records)
         is_last = configurations == self._tuner.max_trials and bool(self._table.ended)
-        if not is_last and not self._limit.ends_exploration(len(self._table.running) / workers):
+        pending = len(self._table.running) / workers
+        if not is_last and not self._limit.ends_exploration(pending, workers, self._folds):
             return
         finalists = self._limit.count_finalists(workers, self._folds)
         self._session.end_exploration(finalists)

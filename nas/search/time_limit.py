@@ -54,18 +54,28 @@ class TimeLimit:
         """Whether running trials must end now."""
         return self.seconds is not None and time.monotonic() >= self._end
 
-    def ends_exploration(self, pending: float) -> bool:
+    def ends_exploration(self, pending: float, workers: int, folds: int) -> bool:
         """Return whether no new configuration should be proposed.
 
-        ``pending`` is the number of running trials for each worker, which must end before the
-        folds of the finalists begin.
+        After its share of the time, exploration goes on as long as that costs no finalist.
+
+        Args:
+            pending: Number of running trials for each worker, which must end before the folds of
+                the finalists begin.
+            workers: Number of workers.
+            folds: Number of folds.
         """
         if self.seconds is None:
             return False
         if not self.cross_validates:
             return time.monotonic() >= self._end
         ends = self._opened + _EXPLORATION * (self._end - self._opened)
-        return time.monotonic() + pending * self._usual / 2 >= ends
+        now = time.monotonic() + pending * self._usual / 2
+        if now < ends or not self._durations:
+            return now >= ends
+        trials = self._count_trials(now, workers)
+        finalists = int(trials / max(folds - 1, 1))
+        return finalists < _FEWEST or int((trials - 1) / max(folds - 1, 1)) < finalists
 
     def count_finalists(self, workers: int, folds: int) -> int | None:
         """Return for how many configurations there is time on all folds, but at least three.
@@ -74,8 +84,12 @@ class TimeLimit:
         """
         if self.seconds is None or not self._durations:
             return None
-        trials = workers * (self._end - time.monotonic()) / max(self._usual, 1e-3)
+        trials = self._count_trials(time.monotonic(), workers)
         return max(_FEWEST, int(trials / max(folds - 1, 1)))
+
+    def _count_trials(self, now: float, workers: int) -> float:
+        """Count the trials for which there is time after ``now``."""
+        return workers * (self._end - now) / max(self._usual, 1e-3)
 
     @property
     def allows_trial(self) -> bool:

@@ -80,6 +80,11 @@ class GraphSpace(Space):
             # Normalization layers inside pretrained models already have statistics.
             return inline_statistics(complete_preprocessing(model, self.statistics))
 
+    @property
+    def points(self) -> list[dict[str, Any]]:
+        """The defaults of all blocks, with which AutoKeras' own tuners begin, too."""
+        return [{}]
+
     def _describe_input(self, node: Any, shape: Sequence[int]) -> dict[str, Any]:
         attributes = {
             "shape": list(shape),

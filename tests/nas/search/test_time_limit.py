@@ -17,7 +17,7 @@ def test_without_a_limit_nothing_ends(clock):
     limit = TimeLimit(100.0, None, cross_validates=True)
     limit.add_trial(50.0, epochs=10)
     clock[0] = 1e9
-    assert not limit.ends_exploration(pending=4)
+    assert not limit.ends_exploration(pending=4, workers=2, folds=5)
     assert not limit.is_over
     assert limit.allows_trial
     assert limit.count_finalists(workers=2, folds=5) is None
@@ -27,9 +27,9 @@ def test_a_third_is_for_new_configurations_if_some_are_cross_validated(clock):
     clock[0] = 120.0  # preparing the data has taken 20 s
     limit = TimeLimit(100.0, 100.0, cross_validates=True)
     clock[0] = 143.0
-    assert not limit.ends_exploration(pending=2)
+    assert not limit.ends_exploration(pending=2, workers=2, folds=5)
     clock[0] = 145.0
-    assert limit.ends_exploration(pending=2)
+    assert limit.ends_exploration(pending=2, workers=2, folds=5)
     assert not limit.is_over
 
 
@@ -37,8 +37,8 @@ def test_running_trials_are_part_of_that_third(clock):
     limit = TimeLimit(100.0, 100.0, cross_validates=True)
     limit.add_trial(10.0, epochs=1)
     clock[0] = 122.0  # of about 31 s; two trials for each worker take 10 s more
-    assert limit.ends_exploration(pending=2)
-    assert not limit.ends_exploration(pending=1)
+    assert limit.ends_exploration(pending=2, workers=2, folds=5)
+    assert not limit.ends_exploration(pending=1, workers=2, folds=5)
 
 
 @pytest.mark.parametrize(("seconds", "finalists"), [(2.0, 23), (8.0, 5), (30.0, 3)])
@@ -51,9 +51,9 @@ def test_finalists_are_as_many_as_there_is_time_for(clock, seconds, finalists):
 def test_without_folds_all_of_it_is(clock):
     limit = TimeLimit(100.0, 100.0, cross_validates=False)
     clock[0] = 187.0
-    assert not limit.ends_exploration(pending=2)
+    assert not limit.ends_exploration(pending=2, workers=2, folds=5)
     clock[0] = 189.0
-    assert limit.ends_exploration(pending=2)
+    assert limit.ends_exploration(pending=2, workers=2, folds=5)
     assert limit.is_over  # the rest is for the ensemble
 
 
@@ -95,3 +95,12 @@ def test_without_an_ensemble_an_epoch_and_the_end_are_left_time(clock):
     assert not limit.is_over
     clock[0] = 196.0
     assert limit.is_over
+
+
+def test_exploration_goes_on_while_that_costs_no_finalist(clock):
+    limit = TimeLimit(100.0, 100.0, cross_validates=True)
+    limit.add_trial(4.0, epochs=40)  # 0.1 s an epoch
+    clock[0] = 134.0  # a third is over; there is time for 31.4 trials, 28 of them of 7 finalists
+    assert not limit.ends_exploration(pending=0, workers=2, folds=5)
+    clock[0] = 139.5  # 28.7
+    assert limit.ends_exploration(pending=0, workers=2, folds=5)
