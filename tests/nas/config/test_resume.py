@@ -343,6 +343,7 @@ def test_a_failed_build_is_replayed_with_the_hyperparameters_it_declared(tmp_pat
             tmp_path,
             inputs=node,
             outputs=output,
+            tuner="random",
             max_trials=5,
             max_model_size=20_000,
             bind=columns(),
