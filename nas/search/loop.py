@@ -51,6 +51,7 @@ class SearchLoop:
         self._observers = observers
         config = context.config
         self._folds = config.folds
+        self._finalists = config.ensemble_size or 1
         self._limit = TimeLimit(
             config.began,
             config.max_seconds,
@@ -117,9 +118,11 @@ class SearchLoop:
         configurations = sum(not record.configuration for record in self._table.records)
         is_last = configurations == self._tuner.max_trials and bool(self._table.ended)
         pending = len(self._table.running) / workers
-        if not is_last and not self._limit.ends_exploration(pending, workers, self._folds):
+        if not is_last and not self._limit.ends_exploration(
+            pending, workers, self._folds, self._finalists
+        ):
             return
-        finalists = self._limit.count_finalists(workers, self._folds)
+        finalists = self._limit.count_finalists(pending, workers, self._folds)
         self._session.end_exploration(finalists)
         self._journal.append("exploration", at=time.time(), finalists=finalists)
 

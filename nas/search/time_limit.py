@@ -54,7 +54,7 @@ class TimeLimit:
         """Whether running trials must end now."""
         return self.seconds is not None and time.monotonic() >= self._end
 
-    def ends_exploration(self, pending: float, workers: int, folds: int) -> bool:
+    def ends_exploration(self, pending: float, workers: int, folds: int, most: int) -> bool:
         """Return whether no new configuration should be proposed.
 
         After its share of the time, exploration goes on as long as that costs no finalist.
@@ -64,6 +64,7 @@ class TimeLimit:
                 the finalists begin.
             workers: Number of workers.
             folds: Number of folds.
+            most: Maximum number of finalists.
         """
         if self.seconds is None:
             return False
@@ -74,17 +75,19 @@ class TimeLimit:
         if now < ends or not self._durations:
             return now >= ends
         trials = self._count_trials(now, workers)
-        finalists = int(trials / max(folds - 1, 1))
-        return finalists < _FEWEST or int((trials - 1) / max(folds - 1, 1)) < finalists
+        finalists, with_another = (
+            min(most, int(each / max(folds - 1, 1))) for each in (trials, trials - 1)
+        )
+        return finalists < min(_FEWEST, most) or with_another < finalists
 
-    def count_finalists(self, workers: int, folds: int) -> int | None:
+    def count_finalists(self, pending: float, workers: int, folds: int) -> int | None:
         """Return for how many configurations there is time on all folds, but at least three.
 
-        None without a limit.
+        None without a limit. The arguments are those of :meth:`ends_exploration`.
         """
         if self.seconds is None or not self._durations:
             return None
-        trials = self._count_trials(time.monotonic(), workers)
+        trials = self._count_trials(time.monotonic() + pending * self._usual / 2, workers)
         return max(_FEWEST, int(trials / max(folds - 1, 1)))
 
     def _count_trials(self, now: float, workers: int) -> float:

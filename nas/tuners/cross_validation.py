@@ -19,8 +19,9 @@ from nas.spaces.tabular.space import FAMILY, LINEAR
 from nas.trial.proposal import Pause, Proposal, Tuner, Verdicts, extend_tuner
 
 _TRIALS_PER_FINALIST = 4
-# Ratio of scores from which one fold can tell that a simple network is not as good.
-_HOPELESS = 1.5
+# Ratio of scores from which one fold can tell that a simple network is not as good. Log losses of a
+# table whose classes are nearly separated differ by half between folds.
+_HOPELESS = 3.0
 
 
 @dataclass(eq=False)
@@ -75,7 +76,10 @@ class CrossValidatingTuner(Tuner):
 
     def count_fold_trials(self, max_trials: int | None) -> int:
         """Return the number of trials of further folds after ``max_trials`` others, at most."""
-        return self._count_finalists(max_trials) * (self.folds - 1)
+        finalists = self._count_finalists(max_trials)
+        if max_trials is not None:
+            finalists = min(finalists, max_trials)
+        return finalists * (self.folds - 1)
 
     def end_exploration(self, finalists: int | None = None) -> None:
         """Propose no new configuration from now on.

@@ -1,7 +1,7 @@
 """Products of ``EinsumDense`` layers that add nothing up, as plain multiplications.
 
 TensorFlow computes every einsum by products of matrices. Where each value is only multiplied by a
-weight, these are thousands of products of single numbers, and take up to ten times as long. The
+weight, these are thousands of products of single numbers, and take some twenty times as long. The
 weights, and what the layer computes, stay the same.
 """
 

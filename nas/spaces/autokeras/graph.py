@@ -82,7 +82,7 @@ class GraphSpace(Space):
 
     @property
     def points(self) -> list[dict[str, Any]]:
-        """The defaults of all blocks, with which AutoKeras' own tuners begin, too."""
+        """The defaults of all blocks."""
         return [{}]
 
     def _describe_input(self, node: Any, shape: Sequence[int]) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def test_a_maximized_objective_has_the_greatest_first():
     assert {each.first for each in collect(tuner)} == {first[1].trial_id}
 
 
-@pytest.mark.parametrize(("score", "is_finalist"), [(6.0, True), (1.9, True), (9.0, False)])
+@pytest.mark.parametrize(("score", "is_finalist"), [(9.0, True), (1.9, True), (16.0, False)])
 def test_the_best_of_the_simplest_family_is_a_finalist_unless_it_is_far_worse(score, is_finalist):
     tuner = make(finalists=2)
     first = explore(tuner, [5.0, 5.5, 5.7])
@@ -156,3 +156,8 @@ def test_without_folds_there_is_nothing_to_add():
     tuner.folds = 1
     explore(tuner, [1.0, 2.0])
     assert tuner.propose() is Pause.DONE
+
+
+@pytest.mark.parametrize(("max_trials", "trials"), [(1, 2), (2, 4), (12, 6), (None, 10)])
+def test_the_trials_of_further_folds_can_be_planned(max_trials, trials):
+    assert make(finalists=5).count_fold_trials(max_trials) == trials
