@@ -48,7 +48,11 @@ def drop(layer: Any, inputs: Any, rate: Any) -> Any:
     limit = tf.cast(tf.round(tf.cast(rate, tf.float32) * 2.0**16), tf.int32) + _LEAST
     limit = tf.cast(tf.minimum(limit, _GREATEST), tf.int16)
     kept = tf.cast(tf.reshape(bits >= limit, shape), values.dtype)
-    return values * (kept * tf.cast(1 / (1 - rate), values.dtype))
+    scale = 1 / (1 - rate)
+    # tf.cast() would make a float32 of a Python number first.
+    is_number = isinstance(scale, float)
+    scale = tf.constant(scale, values.dtype) if is_number else tf.cast(scale, values.dtype)
+    return values * (kept * scale)
 
 
 def _call(layer: Any, inputs: Any, training: Any = False) -> Any:
