@@ -248,9 +248,8 @@ class HyperHyperModel:
 
         Args:
             tuner: Name of the tuner: ``"auto"`` (``"portfolio"`` for tables and for graphs of
-                blocks, otherwise ``"random"``),
-                ``"portfolio"`` (strong configurations first), ``"random"``, ``"grid"``,
-                ``"greedy"``, ``"bayesian"``, ``"asha"``, ``"hyperband"``,
+                blocks, otherwise ``"random"``), ``"portfolio"`` (strong configurations first),
+                ``"random"``, ``"grid"``, ``"greedy"``, ``"bayesian"``, ``"asha"``, ``"hyperband"``,
                 ``"deephyper"`` (an optional extra); or a
                 ``keras_tuner.Oracle``, or an object with the methods of ``nas.Tuner``. An oracle or
                 object keeps its overrides, and its objective and number of trials unless they are

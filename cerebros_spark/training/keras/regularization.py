@@ -56,7 +56,6 @@ def _make_call(layer: Any, get_factor: Callable[[], Any]) -> Callable[..., Any]:
     def call(inputs: Any, training: bool = False) -> Any:
         if not training:
             return inputs
-        # keras.random.dropout() needs a rate that is known while it is traced.
         return drop(layer, inputs, layer.rate * get_factor())
 
     return call
