@@ -14,8 +14,9 @@ import logging
 import os
 import random
 import sys
+import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -291,17 +292,35 @@ S3_ENVIRONMENT = {
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[dict[str, str]]:
     """A server of this process that speaks S3; what the environment says of it."""
-    server_module = pytest.importorskip("moto.server", reason="the extra s3 is not installed")
+    moto = pytest.importorskip(
+        "moto.moto_server.werkzeug_app", reason="the extra s3 is not installed"
+    )
+    from werkzeug.serving import make_server
+
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    application = moto.DomainDispatcherApplication(moto.create_backend_app)
+    lock = threading.Lock()
+
+    def answer_one_at_a_time(environ: dict, start_response: Callable) -> list[bytes]:
+        # S3 tests a condition and writes the object in one step; moto does so in two.
+        with lock:
+            return list(application(environ, start_response))
+
     with pytest.MonkeyPatch.context() as patch:
         for name, value in S3_ENVIRONMENT.items():
             patch.setenv(name, value)
-        server = server_module.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-        server.start()
-        host, port = server.get_host_and_port()
-        patch.setenv("AWS_ENDPOINT_URL_S3", f"http://{host}:{port}")
-        yield {**S3_ENVIRONMENT, "AWS_ENDPOINT_URL_S3": f"http://{host}:{port}"}
-        server.stop()
+        handler = moto.MotoRequestHandler
+        server = make_server(
+            "127.0.0.1", 0, answer_one_at_a_time, threaded=True, request_handler=handler
+        )
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        patch.setenv("AWS_ENDPOINT_URL_S3", url)
+        yield {**S3_ENVIRONMENT, "AWS_ENDPOINT_URL_S3": url}
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @pytest.fixture(scope="session")
