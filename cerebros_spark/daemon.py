@@ -18,7 +18,7 @@ from pyspark.daemon import manager
 from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 
 if __name__ == "__main__":
-    load_tensorflow(redirect_stderr=True)
+    load_tensorflow(owns_process=True)
     # Workers collect garbage after every task: 0.25 s if they looked through TensorFlow, too.
     gc.collect()
     gc.freeze()

@@ -20,7 +20,7 @@ def prepare_environment(level: int = logging.WARNING) -> None:
     logging.getLogger("py4j").setLevel(logging.WARNING)
     from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 
-    load_tensorflow(redirect_stderr=True)
+    load_tensorflow(owns_process=True)
 
 
 def session(master: str | None = None) -> Any:

@@ -49,8 +49,11 @@ install() {
     fi
     echo "Installing into $venv with $("$venv/bin/python" --version) ..." >&2
     rm -f "$venv/installed"
-    "$venv/bin/python" -m pip install --quiet -r "$requirements" -r requirements-dev.txt
+    # To compile all modules takes longer than to install them, and few are ever used.
+    "$venv/bin/python" -m pip install --quiet --no-compile -r "$requirements" -r requirements-dev.txt
     "$venv/bin/python" -m pip install --quiet --no-deps --editable .
+    TF_CPP_MIN_LOG_LEVEL=3 "$venv/bin/python" -c \
+        "import autokeras, pandas, pyspark.sql, scipy.stats, sklearn.ensemble, tensorflow" 2>/dev/null || true
     echo "$wanted" >"$venv/installed"
 }
 

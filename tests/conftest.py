@@ -214,7 +214,7 @@ def cheap_collections() -> Iterator[None]:
     from cerebros_spark.core.gc_control import freeze_heap
     from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 
-    load_tensorflow(redirect_stderr=True)
+    load_tensorflow(owns_process=True)
     with freeze_heap():
         yield
 

@@ -14,9 +14,9 @@ import click
 
 from cerebros_spark.compat.pyspark import get_active_context
 from cerebros_spark.core.errors import ArgumentError
-from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 from nas.cli.csv_format import CsvOptions
 from nas.cli.early_checks import is_here
+from nas.cli.libraries import load_libraries
 from nas.cli.local_files import MAX_BYTES, read_file
 from nas.cli.run_config import Run
 from nas.cli.spark_files import list_files, read_table
@@ -148,7 +148,7 @@ def open_table(
     local = read_locally(
         options, path, table_format, csv, default_format=default, optional=optional
     )
-    load_tensorflow(redirect_stderr=True)
+    load_libraries()
     if local is not None:
         table = local
         yield OpenTable(None, lambda: table)

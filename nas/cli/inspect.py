@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 from nas.cli.backend_choice import BackendOptions, backend_option, read_locally
 from nas.cli.csv_format import CsvOptions
 from nas.cli.early_checks import check_table
+from nas.cli.libraries import load_libraries
 from nas.cli.options import (
     column_type_option,
     csv_options,
@@ -70,7 +70,7 @@ def inspect(
     if local is not None:
         _describe(local, label, kinds_of_user)
         return
-    load_tensorflow(redirect_stderr=True)
+    load_libraries()
     with spark_session(master, None, settings) as session:
         table_format = detect_format(data, table_format, files=list_files(session, data))
         _describe(read_table(session, data, table_format, csv=csv), label, kinds_of_user)

@@ -10,7 +10,7 @@ import click
 from cerebros_spark.core.errors import ArgumentError, CerebrosError
 from cerebros_spark.runs.journal import journal_key
 from cerebros_spark.storage.store import Store
-from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
+from nas.cli.libraries import load_libraries
 from nas.cli.options import verbose_option
 from nas.cli.run_config import find_run
 from nas.ensemble.ensemble import Ensemble
@@ -54,7 +54,7 @@ def list_runs(store: str) -> None:
         names = [name for name in dict.fromkeys(found) if journal_key(name) in keys]
     if not names:
         raise ArgumentError(f"there are no runs in {store!r}")
-    load_tensorflow(redirect_stderr=True)
+    load_libraries()
     from nas.reporting.run_view import read_run
 
     width = max(map(len, names))
@@ -73,7 +73,7 @@ def list_runs(store: str) -> None:
 def show(run: str, shows_all: bool) -> None:
     """Show the leaderboard of a run."""
     store, name = find_run(run)
-    load_tensorflow(redirect_stderr=True)
+    load_libraries()
     from nas.reporting.run_view import read_run
     from nas.results.leaderboard import build_leaderboard
     from nas.trial.configuration import group_trials

@@ -14,9 +14,9 @@ from cerebros_spark.data.manifest import Layout
 from cerebros_spark.runs.audit import audit as find_faults
 from cerebros_spark.runs.journal import format_record, read
 from cerebros_spark.storage.local import LocalStore
-from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 from nas.cli import early_checks, local_output
 from nas.cli.backend_choice import BackendOptions, backend_option, open_table
+from nas.cli.libraries import load_libraries
 from nas.cli.options import csv_options, parse_csv_options, parse_settings, verbose_option
 from nas.cli.run_config import find_run, list_own_folders, open_run, read_config
 from nas.cli.spark_files import check_output, write_table
@@ -79,7 +79,7 @@ Example:
 def report(run: str, output: str) -> None:
     """Write the HTML page of a run."""
     store, name = find_run(run)
-    load_tensorflow(redirect_stderr=True)
+    load_libraries()
     from nas.reporting import write_report
 
     finished = write_report(store, name, output)
@@ -197,7 +197,7 @@ def export(run: str, output: str) -> None:
         raise ArgumentError(f"--output must be a file with the suffix .keras, but got {output!r}")
     store, name = find_run(run)
     config = read_config(store, name)
-    load_tensorflow(redirect_stderr=True)
+    load_libraries()
     from nas.reporting.run_view import read_run
     from nas.results.ensemble_model import load_final_network
 

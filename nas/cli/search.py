@@ -13,7 +13,6 @@ import click
 
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.storage.store import Store
-from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 from nas.cli.backend_choice import (
     AUTO,
     LOCAL,
@@ -24,6 +23,7 @@ from nas.cli.backend_choice import (
 )
 from nas.cli.csv_format import CsvOptions
 from nas.cli.early_checks import check_table
+from nas.cli.libraries import load_libraries
 from nas.cli.listing import MOST_TRIALS, print_board, print_ensemble
 from nas.cli.options import (
     column_type_option,
@@ -218,7 +218,7 @@ def search(**options: Any) -> None:
         if earlier is not None and earlier.backend == SPARK:
             chosen = chosen.require_spark("the run began with Spark")
     local = read_locally(chosen, data, table_format, csv)
-    load_tensorflow(redirect_stderr=True)
+    load_libraries()
     if local is not None:
         from cerebros_spark.backends.local import LocalBackend
 
@@ -383,7 +383,7 @@ def resume(
     opened = open_run(run).extend(max_trials, time_limit)
     config = opened.config
     settings = {**config.settings, **parse_settings(conf)}
-    load_tensorflow(redirect_stderr=True)
+    load_libraries()
     if opened.finished:
         click.echo(f"the run {opened.name!r} is finished: this is its result", err=True)
         _print_result(opened.load_result(), opened.store, opened.name)

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"--every must be more than 0 seconds, but got {args.every}")
     check_path(args.page)
     store, name = locate_run(args.run)
-    load_tensorflow(redirect_stderr=True)
+    load_tensorflow(owns_process=True)
     finished = write_report(store, name, args.page)
     while args.every is not None and not finished:
         sleep(args.every)

@@ -58,7 +58,9 @@ import sys
 from cerebros_spark.training.keras.tensorflow_runtime import configure, load_tensorflow
 configure(3, None, True, 2, defer=True)
 print("tensorflow" in sys.modules)
-load_tensorflow()
+load_tensorflow(owns_process=True)
+print(*(name in sys.modules for name in ("matplotlib", "scipy", "sklearn")))
+import sklearn.base
 import tensorflow as tf
 threading = tf.config.threading
 print(threading.get_intra_op_parallelism_threads(), threading.get_inter_op_parallelism_threads())
@@ -67,10 +69,10 @@ print(threading.get_intra_op_parallelism_threads())
 """
 
 
-def test_deferred_settings_take_effect_when_tensorflow_is_loaded():
+def test_a_process_of_our_own_loads_tensorflow_without_unused_packages_and_with_its_settings():
     command = [sys.executable, "-c", DEFERRED]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "3", "6", "1"]
+    assert done.stdout.split() == ["False", "False", "False", "False", "3", "6", "1"]
 
 
 OTHER_BACKEND = """
