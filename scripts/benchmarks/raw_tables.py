@@ -90,12 +90,14 @@ def compare(table: Table, args: Any) -> dict[str, Any]:
         new_rows = test.drop(columns=table.label)
         predicted = search.predict(new_rows, batch_size=1024)
         result["raw s"] = round(time.perf_counter() - start, 1)
-        result["raw"] = score(test[table.label], predicted, is_class)
+        classes = [str(name) for name in search.result.classes] if is_class else None
+        result["raw"] = score(test[table.label], predicted, classes)
         result.update(compare_exported(search, new_rows, predicted))
     start = time.perf_counter()
     predicted = search_encoded(table.label, train, test, is_class, args)
     result["by hand s"] = round(time.perf_counter() - start, 1)
-    result["by hand"] = score(test[table.label], predicted, is_class)
+    classes = sorted(train[table.label].astype(str).unique()) if is_class else None
+    result["by hand"] = score(test[table.label], predicted, classes)
     return result
 
 
@@ -138,15 +140,14 @@ def to_inputs(frame: pd.DataFrame, columns: Any) -> dict[str, np.ndarray]:
     return inputs
 
 
-def score(labels: pd.Series, predicted: np.ndarray, is_class: bool) -> float:
-    """Return the log loss of probabilities, or the root mean squared error."""
-    from sklearn.metrics import log_loss
-
-    if is_class:
+def score(labels: pd.Series, predicted: np.ndarray, classes: list[str] | None) -> float:
+    """Return the log loss of probabilities of ``classes``, or the root mean squared error."""
+    if classes is not None:
         wide = predicted
         if predicted.shape[1] == 1:
             wide = np.concatenate([1 - predicted, predicted], axis=1)
-        return float(log_loss(labels.astype(str), wide, labels=sorted(labels.astype(str).unique())))
+        chosen = wide[np.arange(len(wide)), [classes.index(each) for each in labels.astype(str)]]
+        return float(-np.log(np.maximum(chosen, np.finfo(np.float32).eps)).mean())
     return float(np.sqrt(np.mean((labels.to_numpy(float) - predicted[:, 0]) ** 2)))
 
 
