@@ -29,7 +29,8 @@ DIGITS = "digits"
 """Integers with leading zeros, which are numbers only if the user says so."""
 
 NOTATION = "notation"
-"""Numbers or dates in another notation, such as ``1,5``, ``10%`` or ``31.12.2024``."""
+"""Numbers or dates in another notation, such as ``1,5``, ``10%``, ``31.12.2024`` or
+``2024-01-01 10:00 UTC``."""
 
 NUMBERS = (INTEGER, NUMBER, DIGITS)
 TIMES = (DATE, TIMESTAMP, INSTANT)
@@ -43,6 +44,11 @@ MISSING_MARKS = ("", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "?", "-"
 _WHOLE = r"(?:0|[1-9]\d{0,17})"
 _DATE = r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])"
 _TIME = r"[ T](?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d{1,9})?)?"
+_MONTH = r"(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+_OTHER_DATE = (
+    r"(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}"
+    rf"|\d{{1,2}}[-. ]+{_MONTH}[-., ]+\d{{4}}|{_MONTH} \d{{1,2}},? \d{{4}})(?:[T ].*)?"
+)
 _PATTERNS = {
     INTEGER: rf"[-+]?{_WHOLE}",
     NUMBER: rf"[-+]?(?:(?:{_WHOLE}|(?:0|[1-9]\d*)\.\d*|\.\d+)(?:[eE][-+]?\d+)?|(?i:inf|infinity))",
@@ -51,7 +57,7 @@ _PATTERNS = {
     DATE: _DATE,
     TIMESTAMP: rf"{_DATE}(?:{_TIME})?",
     INSTANT: rf"{_DATE}{_TIME}(?:Z|[-+]\d\d:\d\d)",
-    NOTATION: r"[-+]?[$€£]?\s?\d[\d.,'/: ]*(?:[eE][-+]?\d+)?\s?[%$€£]?",
+    NOTATION: rf"[-+]?[$€£]?\s?\d[\d.,'/: ]*(?:[eE][-+]?\d+)?\s?[%$€£]?|{_OTHER_DATE}",
 }
 # A batch of integers consists of numbers, too.
 _IMPLIED = {INTEGER: (NUMBER, DIGITS, NOTATION), NUMBER: (NOTATION,), DATE: (TIMESTAMP,)}

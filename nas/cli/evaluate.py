@@ -8,7 +8,6 @@ from typing import Any
 import click
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cerebros_spark.core.errors import ArgumentError, DataError
 from nas.cli import early_checks
@@ -17,6 +16,7 @@ from nas.cli.options import csv_options, parse_csv_options, parse_settings, verb
 from nas.cli.run_config import Run, open_run
 from nas.cli.table import FORMATS, Table
 from nas.cli.table_columns import FEATURE, check_names, find_kinds
+from nas.data.frames import find_missing
 from nas.ensemble.usual_metrics import NAMES, compute_usual_metrics
 
 _LABEL = "it was the label of the search"
@@ -97,7 +97,8 @@ def _predict(typed: Any, label: str, result: Any) -> tuple[int, np.ndarray, np.n
     chosen = [label, *result.get_output_columns()]
     if isinstance(typed, pa.Table):
         rows = typed.num_rows
-        known = typed.filter(pc.is_valid(typed.column(label)))
+        missing = find_missing(typed.select([label]).to_pandas())
+        known = typed.filter(pa.array(~missing[label]))
         frame = result.transform(known).select(chosen).rename_columns(["c0", "c1"]).to_pandas()
     else:
         rows, frame = _predict_on_spark(typed, chosen, result)
@@ -110,6 +111,7 @@ def _predict(typed: Any, label: str, result: Any) -> tuple[int, np.ndarray, np.n
 
 def _predict_on_spark(df: Any, chosen: Sequence[str], result: Any) -> tuple[int, Any]:
     """Return the number of rows, and the label and output of those that have a label."""
+    from cerebros_spark.data.table.spark_labels import present_sql
     from nas.cli.spark_types import quote_name
 
     rows = df.count()
@@ -118,6 +120,6 @@ def _predict_on_spark(df: Any, chosen: Sequence[str], result: Any) -> tuple[int,
             f"evaluate compares at most {_MOST_ROWS:,} rows, but there are {rows:,}: predict them, "
             "or evaluate a sample"
         )
-    predicted = result.transform(df.where(f"{quote_name(chosen[0])} is not null"))
+    predicted = result.transform(df.where(present_sql(df, chosen[0])))
     columns = [f"{quote_name(name)} as c{number}" for number, name in enumerate(chosen)]
     return rows, predicted.selectExpr(*columns).toPandas()

@@ -80,6 +80,8 @@ class RunConfig(
     epochs: int | None = None
     batch_size: int | None = None
     validation: float | str = "auto"
+    group_column: str | None = None
+    time_column: str | None = None
     time_limit: float | None = None
     ensemble_size: int | None = None
     seed: int | None = None
@@ -111,6 +113,8 @@ class RunConfig(
             feature_columns=list(self.features),
             label_columns=list(self.labels),
             validation=self.validation,
+            group_column=self.group_column,
+            time_column=self.time_column,
             evaluation_metric=list(self.metrics) or None,
             column_types=self.column_types or None,
         )

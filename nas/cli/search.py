@@ -176,6 +176,17 @@ Examples:
     help="Fraction of validation rows, or a boolean column that marks them; by default a fifth, "
     "and cross-validation of the best configurations of small tables.",
 )
+@click.option(
+    "--group-column",
+    metavar="COLUMN",
+    help="Column whose groups are not split: all rows of a group train, or all validate. It is no "
+    "feature.",
+)
+@click.option(
+    "--time-column",
+    metavar="COLUMN",
+    help="Column of dates, times or numbers: the latest rows validate.",
+)
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of all random numbers.")
 @click.option("--reproducible", is_flag=True, help="Make results bit-for-bit repeatable, on CPUs.")
 @click.option(
@@ -255,10 +266,18 @@ def _check_early(options: dict[str, Any]) -> None:
     build_space(options["space"])
     validation = options["validation"]
     mark = [validation] if isinstance(validation, str) and validation != "auto" else []
+    group, time = options["group_column"], options["time_column"]
+    if len([each for each in (group, time, *mark) if each is not None]) > 1:
+        raise ArgumentError(
+            "--group-column, --time-column and a column as --validation each split the rows: use "
+            "one of them"
+        )
     names = {
         "--label names it": options["labels"],
         "--features names it": split_names(options["features"]),
         "--validation names it": mark,
+        "--group-column names it": [] if group is None else [group],
+        "--time-column names it": [] if time is None else [time],
     }
     check_table(
         options["data"], names, options["table_format"], options["csv"], options["settings"]
@@ -284,8 +303,10 @@ def _run_search(
         labels=labels,
         head=options["head"],
         mark=mark,
+        group=options["group_column"],
     )
-    chosen = [*features, *labels, *([] if mark is None else [mark])]
+    others = (mark, options["group_column"], options["time_column"])
+    chosen = [*features, *labels, *(name for name in others if name is not None)]
     scans = {name: scan for name, scan in table.scans.items() if name in chosen}
     numeric = labels if options["head"] == REGRESSION else ()
     df = table.cast(infer_kinds(scans, options["column_types"], numeric))

@@ -102,7 +102,13 @@ def _count_distinct(df: Any, name: str, most: int) -> int:
 
 
 def choose_features(
-    table: Table, *, features: Sequence[str], labels: Sequence[str], head: str, mark: str | None
+    table: Table,
+    *,
+    features: Sequence[str],
+    labels: Sequence[str],
+    head: str,
+    mark: str | None,
+    group: str | None = None,
 ) -> tuple[str, ...]:
     """Choose the features of a search: ``features``, or else all columns without another role.
 
@@ -114,6 +120,7 @@ def choose_features(
         labels: Names of the labels.
         head: ``"classification"`` or ``"regression"``.
         mark: Name of the column that marks validation rows; None without one.
+        group: Name of the column of groups, which is a feature only if named; None without one.
 
     Raises:
         ArgumentError, DataError: If a column is missing, or has two roles, or there is no feature.
@@ -126,7 +133,7 @@ def choose_features(
         raise ArgumentError(f"--head classification takes one --label, but got {len(labels)}")
     others = (*labels, *marks)
     if not features:
-        features = [name for name in table.columns if name not in others]
+        features = [name for name in table.columns if name not in (*others, group)]
         unnamed = [name for name in features if name in table.unnamed]
         features = [name for name in features if name not in unnamed]
         if unnamed:

@@ -218,6 +218,13 @@ def _convert_zone(values: pa.ChunkedArray, column: DatetimeColumn) -> pa.Chunked
             f"the column {column.name!r} holds times with the zone {values.type.tz}, but had none "
             "in training: convert it with dt.tz_localize(None)"
         )
+    try:
+        pc.local_timestamp(pa.array([0], pa.timestamp("us", tz=column.zone)))
+    except pa.ArrowInvalid as error:
+        raise DataError(
+            f"the column {column.name!r} had times with the zone {column.zone!r} in training, "
+            "which only Java knows: convert it to naive times of that zone, or predict with Spark"
+        ) from error
     return values.cast(pa.timestamp("us", tz=column.zone), safe=False)
 
 

@@ -11,6 +11,7 @@ import autokeras as ak
 import keras
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
@@ -22,6 +23,7 @@ from sklearn.utils.validation import (
 )
 
 from cerebros_spark.backends.local import LocalBackend
+from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.data.table.schema import TableSchema
 from cerebros_spark.storage.store import Store
 from nas.config.binding import AUTO
@@ -64,6 +66,8 @@ class _SearchEstimator(BaseEstimator):
         column_types: Mapping[str, str] | None = None,
         max_seconds: float | None = None,
         ensemble_size: int | None = None,
+        group_column: str | None = None,
+        time_column: str | None = None,
     ) -> None:
         self.max_trials = max_trials
         self.epochs = epochs
@@ -81,6 +85,8 @@ class _SearchEstimator(BaseEstimator):
         self.column_types = column_types
         self.max_seconds = max_seconds
         self.ensemble_size = ensemble_size
+        self.group_column = group_column
+        self.time_column = time_column
 
     def export_model(self) -> keras.Model:
         """Return the best network as a ``keras.Model``, which Keras alone saves and loads.
@@ -105,18 +111,37 @@ class _SearchEstimator(BaseEstimator):
 
         ``checks`` are arguments of scikit-learn's check of labels.
         """
-        if isinstance(X, pd.DataFrame) and not _is_matrix(X):
+        X, groups = self._split_groups(X)
+        is_split = groups is not None or self.time_column is not None
+        if is_split and not isinstance(X, pd.DataFrame):
+            raise ArgumentError(
+                f"time_column is the name of a column of a DataFrame, but X is {type(X).__name__}"
+            )
+        if isinstance(X, pd.DataFrame) and (is_split or not _is_matrix(X)):
             # First y, because this call resets the names of the features.
             y = validate_data(self, "no_validation", y, **checks)
             X, y = validate_data(self, X, y, skip_check_array=True)
             check_consistent_length(X, y)
             self._columns = to_frame(X, "X").columns.tolist()
-            return X, y
+            return X if groups is None else X.assign(**{groups.name: groups}), y
         X, y = validate_data(self, X, y, dtype="numeric", ensure_all_finite="allow-nan", **checks)
         self._columns = [f"x{i}" for i in range(X.shape[1])]
         if self.column_types or np.isnan(X).any():
             X = pd.DataFrame(X, columns=self._columns)
         return X, y
+
+    def _split_groups(self, X: Any) -> tuple[Any, pd.Series | None]:
+        """Return rows without the column of groups, as pandas if from Arrow; and that column."""
+        if isinstance(X, pa.Table):
+            X = X.to_pandas()
+        if self.group_column is None:
+            return X, None
+        if not isinstance(X, pd.DataFrame) or self.group_column not in X.columns:
+            raise ArgumentError(
+                f"group_column {self.group_column!r} is not among the columns of X, which must be "
+                "a DataFrame with that column"
+            )
+        return X.drop(columns=self.group_column), X[self.group_column]
 
     def _search(self, X: Any, y: np.ndarray, head: Any, sample_weight: Any) -> None:
         if len(X) < 2:
@@ -148,6 +173,8 @@ class _SearchEstimator(BaseEstimator):
                 store=store,
                 validation=self.validation,
                 column_types=self.column_types if is_raw else None,
+                group_column=self.group_column,
+                time_column=self.time_column,
             )
             return search.fit(
                 X,
@@ -180,6 +207,10 @@ class _SearchEstimator(BaseEstimator):
 
     def _encode(self, X: Any) -> np.ndarray:
         """Convert rows to the input of the network."""
+        if isinstance(X, pa.Table):
+            X = X.to_pandas()
+        if self.group_column is not None and isinstance(X, pd.DataFrame):
+            X = X.drop(columns=self.group_column, errors="ignore")
         if self._table is None:
             X = validate_data(self, X, dtype=np.float32, ensure_all_finite="allow-nan", reset=False)
             filled: np.ndarray = np.where(np.isnan(X), self._medians, X)
@@ -273,6 +304,9 @@ class CerebrosClassifier(ClassifierMixin, _SearchEstimator):
         max_seconds: Limit of the time that ``fit`` takes; None for no limit.
         ensemble_size: Maximum number of configurations that predict together; None for 8 on tables,
             and 1 on arrays.
+        group_column: Column of a DataFrame whose groups are not split: all rows of a group train,
+            or all validate. It is no feature, and new rows do not need it.
+        time_column: Column of a DataFrame, of dates, times or numbers: the latest rows validate.
 
     Attributes:
         model_: The model that predicts, a ``keras.Model``. For a DataFrame it reads encoded

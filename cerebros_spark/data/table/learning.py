@@ -5,6 +5,7 @@ They follow from a survey, and then from the counts of bins and categories; no r
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -27,8 +28,10 @@ from cerebros_spark.data.table.schema import (
     TableColumn,
     TableSchema,
 )
-from cerebros_spark.data.table.source import INTEGER, NUMBER, STRING, VECTOR
+from cerebros_spark.data.table.source import INTEGER, NUMBER, STRING, VECTOR, is_integer_type
 from cerebros_spark.data.table.survey import NumberSurvey, TableSurvey
+
+logger = logging.getLogger(__name__)
 
 MAX_ONE_HOT = 32
 """Maximum number of known categories of a column that is one-hot encoded."""
@@ -223,6 +226,14 @@ class _Learner:
         year = int(calendar.compute_part(calendar.YEAR, np.array([middle]))[0])
         years = 365.2425 * calendar.DAY
         column = surveyed.column
+        if is_integer_type(column.type) and not 1 < abs(middle) / years < 1000:
+            logger.warning(
+                "the column %r holds integers, which count as microseconds since 1970, so that it "
+                "is about the year %d: if they are seconds, multiply them by 1,000,000; "
+                "milliseconds by 1,000; divide nanoseconds by 1,000",
+                column.name,
+                year,
+            )
         return DatetimeColumn(
             column.name,
             column.type,

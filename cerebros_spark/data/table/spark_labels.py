@@ -61,7 +61,7 @@ def drop_unlabeled(df: DataFrame, labels: Sequence[str]) -> DataFrame:
     nullable = [name for name in labels if df.schema[name].nullable]
     if not nullable:
         return df
-    present = " and ".join(f"({_present_sql(df, name)})" for name in nullable)
+    present = " and ".join(f"({present_sql(df, name)})" for name in nullable)
     row = df.agg(F.count(F.lit(1)), F.count_if(~F.expr(present))).head()
     if row is None or row[1] == 0:
         return df
@@ -100,7 +100,7 @@ def index_classes(
     classes = check_num_classes(classes, num_classes)
     if missing:
         _warn_of_unlabeled(missing, sum(counts.values()))
-        df = df.where(_present_sql(df, name))
+        df = df.where(present_sql(df, name))
     if isinstance(field.dataType, T.FractionalType):
         column = column.cast("bigint")
     pairs: list[Any] = [
@@ -117,8 +117,8 @@ def index_classes(
     return df.withColumn(name, index), classes
 
 
-def _present_sql(df: DataFrame, name: str) -> str:
-    """Return SQL of whether a label is neither null nor NaN."""
+def present_sql(df: DataFrame, name: str) -> str:
+    """Return SQL of whether a label is neither null nor NaN nor an empty string."""
     quoted = quote(name)
     is_float = isinstance(df.schema[name].dataType, T.FloatType | T.DoubleType)
     is_string = isinstance(df.schema[name].dataType, T.StringType)

@@ -171,6 +171,11 @@ class SparkTable:
     def _integer_sql(self, name: str, data_type: str, zone: str) -> str:
         if data_type == "date":
             return f"unix_date({name}) * 86400000000L"
+        if data_type in ("float", "double", "decimal"):
+            # Categories in training: a fraction is no category, but not missing either.
+            whole = f"{name} = floor({name}) and abs({name}) < {2.0**63}D"
+            integer = f"if({whole}, cast({name} as bigint), {-(2**62)}L)"
+            return f"if({name} is null or isnan(cast({name} as double)), null, {integer})"
         if data_type not in ("timestamp", "timestamp_ntz"):
             return f"cast({name} as bigint)"
         if data_type == "timestamp" and zone and zone != self.session_zone:
@@ -327,6 +332,6 @@ def _is_compatible(actual: RawColumn, trained: RawColumn) -> bool:
         return is_integer_type(actual.type)
     if trained.kind == "datetime" or actual.kind == "datetime":
         return trained.kind == actual.kind
-    if trained.storage in (NUMBER, INTEGER) and trained.kind == "numeric":
+    if trained.storage in (NUMBER, INTEGER):
         return actual.storage in (NUMBER, INTEGER)
     return actual.storage == trained.storage

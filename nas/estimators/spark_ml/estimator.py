@@ -109,6 +109,8 @@ class CerebrosEstimator(Estimator, SearchParams, DefaultParamsReadable, DefaultP
             or (self.getValidation() if self.isSet("validation") else AUTO),
             # As in Spark ML, "" means no weights.
             sample_weight_column=self.get_or_none("weightCol") or None,
+            group_column=self.getGroupCol() or None,
+            time_column=self.getTimeCol() or None,
             column_types=self.getColumnTypes(),
         )
         return search.fit(

@@ -162,6 +162,18 @@ class SearchParams(ScoringParams, HasLabelCol, HasSeed, HasValidationIndicatorCo
         "cross-validated if the table is small.",
         TypeConverters.toFloat,
     )
+    groupCol = declare_param(
+        "groupCol",
+        "column whose groups are not split: all rows of a group train, or all validate. If it is "
+        "not set, rows are split by themselves.",
+        TypeConverters.toString,
+    )
+    timeCol = declare_param(
+        "timeCol",
+        "column of dates, times or numbers: the latest rows validate. If it is not set, random "
+        "rows do.",
+        TypeConverters.toString,
+    )
     reproducible = declare_param(
         "reproducible", "whether results are bit-for-bit repeatable.", TypeConverters.toBoolean
     )
@@ -185,6 +197,8 @@ class SearchParams(ScoringParams, HasLabelCol, HasSeed, HasValidationIndicatorCo
     getBatchSize = _make_optional_getter("batchSize", int)
     getMaxSeconds = _make_optional_getter("maxSeconds", float)
     getValidation = _make_getter("validation", float)
+    getGroupCol = _make_optional_getter("groupCol", str)
+    getTimeCol = _make_optional_getter("timeCol", str)
     getReproducible = _make_getter("reproducible", bool)
     getColumnTypes = _make_optional_getter("columnTypes", dict[str, str])
     setProblemType = _make_setter("problemType", str)
@@ -198,6 +212,8 @@ class SearchParams(ScoringParams, HasLabelCol, HasSeed, HasValidationIndicatorCo
     setBatchSize = _make_setter("batchSize", int)
     setMaxSeconds = _make_setter("maxSeconds", float)
     setValidation = _make_setter("validation", float)
+    setGroupCol = _make_setter("groupCol", str)
+    setTimeCol = _make_setter("timeCol", str)
     setReproducible = _make_setter("reproducible", bool)
     setColumnTypes = _make_setter("columnTypes", dict[str, str])
     setLabelCol = _make_setter("labelCol", str)

@@ -18,6 +18,7 @@ import pytest
 import tensorflow as tf
 
 import cerebros_spark
+from nas import HyperHyperModel
 from nas.cli.main import main
 from nas.cli.spark_files import read_table, read_vector_size
 from nas.cli.table import detect_format
@@ -155,6 +156,26 @@ def test_a_small_file_needs_no_spark(folder, tmp_path, capsys):
     np.testing.assert_allclose(values[0].sum(axis=1), 1, atol=1e-6)
 
 
+@pytest.mark.parametrize(("option", "column"), [("group_column", "zip"), ("time_column", "a")])
+def test_rows_are_split_by_groups_or_time(folder, tmp_path, option, column, monkeypatch):
+    bound = []
+    bind = HyperHyperModel.resource_bind
+
+    def record(self, **given):
+        bound.append(given)
+        bind(self, **given)
+
+    monkeypatch.setattr(HyperHyperModel, "resource_bind", record)
+    arguments = ["search", str(folder / "towns.csv"), "--label", "y", "--head", "regression"]
+    arguments += ["--max-trials", "1", "--epochs", "1", "--workers", "1", "--backend", "local"]
+    store = str(tmp_path / "store")
+    given = ["--" + option.replace("_", "-"), column]
+    assert main([*arguments, *SMALL, "--store", store, *given]) == 0
+    assert bound[0][option] == column
+    assert (column in bound[0]["feature_columns"]) == (option == "time_column")
+    assert f'"{option}": "{column}"' in Path(store, "runs", "towns", "command.json").read_text()
+
+
 def test_runs_are_listed_and_shown(run, interrupted, folder, capsys):
     assert main(["list", str(folder / "store")]) == 0
     assert "towns  finished, 2 trials, val_loss" in capsys.readouterr().out
@@ -180,6 +201,11 @@ def test_a_run_is_evaluated_on_a_table_with_the_label(run, folder, capsys):
     assert "36 rows; 4 have no label and are left out" in outputs[0]
     for name in ("accuracy", "AUC", "log loss", "F1"):
         assert name in outputs[0]
+    frame["kind"] = frame["kind"].fillna("")
+    frame.to_parquet(folder / "test.parquet", index=False)
+    for backend in ("local", "spark"):
+        assert main(["evaluate", run, str(folder / "test.parquet"), "--backend", backend]) == 0
+        assert capsys.readouterr().out == outputs[0]
     frame.drop(columns="kind").to_csv(folder / "unlabeled.csv", index=False, sep=";")
     error = run_failing(capsys, ["evaluate", run, str(folder / "unlabeled.csv")])
     assert "there is no column 'kind', but it was the label of the search" in error
@@ -329,6 +355,8 @@ def test_libsvm_is_read_with_as_many_features_as_before(spark, tmp_path):
         (["--label", "kind", "--label", "y"], "takes one --label"),
         (["--features", "kind"], "'kind' is a feature, and a label"),
         (["--validation", "2"], "validation must be a fraction"),
+        (["--group-column", "age"], "each split the rows: use one of them"),
+        (["--validation", "0.2", "--time-column", "at"], "no column 'at', but --time-column names"),
         (["--tuner-option", "kappa=1"], "the tuner 'auto' has no option 'kappa'"),
         (["--tuner-option", "kappa"], "--tuner-option takes NAME=VALUE"),
         (["--space", "maximum_level=1"], "use one of: maximum_levels, minimum_levels"),

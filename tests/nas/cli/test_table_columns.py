@@ -66,7 +66,13 @@ def test_labels_of_a_regression_are_numbers():
         infer_kinds({"y": scan("1", "cheap")}, {}, ["y"])
 
 
-@pytest.mark.parametrize("value", ["1,5", "10%", "$10", "31.12.2024"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("1,5", "10%", "$10", "31.12.2024", "31-12-2024", "2024-1-5", "2024-01-01 10:00 UTC"),
+        *("2024-01-01T10:00:00+0000", "01-Jan-2024", "December 31, 2024", "1. May 2024"),
+    ],
+)
 def test_numbers_in_another_notation_give_a_warning(value, caplog):
     with caplog.at_level(logging.WARNING):
         assert infer_kinds({"a": scan(value, "NA")}, {}) == {"a": "string"}

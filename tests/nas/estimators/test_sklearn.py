@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -224,6 +225,21 @@ def test_new_rows_may_have_unseen_categories_missing_values_and_another_order(ra
         x.assign(city=None, amount=None, since=None, paid=None, size=None, target=np.nan),
     ):
         assert np.isfinite(raw_classifier.predict_proba(changed)).all()
+
+
+def test_groups_are_no_feature_and_new_rows_do_not_need_them(raw):
+    x, y = raw
+    with_groups = x.assign(patient=np.arange(len(x)) // 10)
+    estimator = CerebrosClassifier(**tiny(epochs=1, group_column="patient")).fit(with_groups, y)
+    assert estimator.feature_names_in_.tolist() == list(x)
+    expected = estimator.predict_proba(x)
+    np.testing.assert_array_equal(estimator.predict_proba(with_groups), expected)
+    arrow = pa.Table.from_pandas(x, preserve_index=False)
+    np.testing.assert_array_equal(estimator.predict_proba(arrow), expected)
+    with pytest.raises(ValueError, match="'patient' is not among the columns of X"):
+        estimator.fit(x, y)
+    with pytest.raises(ValueError, match="time_column is the name of a column of a DataFrame"):
+        CerebrosClassifier(**tiny(time_column="since")).fit(x[["amount"]].to_numpy(), y)
 
 
 def test_rows_that_differ_in_type_or_names_are_refused(raw_classifier, raw):

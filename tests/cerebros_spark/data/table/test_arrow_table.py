@@ -273,3 +273,12 @@ def test_ignored_columns_of_any_type_are_not_read():
         ("b", False),
         ("n", True),
     ]
+
+
+@pytest.mark.parametrize("unit", [1, 10**3, 10**6, 10**9])
+def test_integers_that_are_no_microseconds_give_a_warning(unit, caplog):
+    seconds = np.arange(60) * 86400 + 1_700_000_000
+    schema, _ = learn({"at": seconds * unit}, {"at": "datetime"})
+    assert isinstance(schema.columns[0], DatetimeColumn)
+    is_likely = unit == 10**6
+    assert ("'at' holds integers, which count as microseconds" in caplog.text) != is_likely

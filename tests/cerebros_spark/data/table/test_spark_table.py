@@ -283,3 +283,19 @@ def test_rows_without_a_label_are_left_out(spark, caplog):
     df = df.withColumn("y", F.when(F.col("y") == 9, F.lit(float("nan"))).otherwise(F.col("y")))
     assert drop_unlabeled(df, ["y"]).count() == 6
     assert "4 of 10 rows have no label" in caplog.text
+
+
+def test_categories_may_be_fractions_that_are_whole(spark):
+    table = pa.table({"zip": np.arange(60) % 3})
+    column = ArrowTable.create(table, {"zip": "categorical"}).learn(np.arange(60)).columns[0]
+    df = spark.createDataFrame([(2.0,), (0.5,), (float("nan"),), (None,), (1e30,)], "zip double")
+    later = SparkTable.for_schema(df, [column])
+    packs = [row["cerebros_integers"][0] for row in df.selectExpr(*later.select_packs()).collect()]
+    missing = np.iinfo(np.int64).min
+    assert packs == [2, -(2**62), missing, missing, -(2**62)]
+    decimals = df.selectExpr("cast(zip as decimal(20, 1)) as zip").limit(2)
+    later = SparkTable.for_schema(decimals, [column])
+    packs = [
+        row["cerebros_integers"][0] for row in decimals.selectExpr(*later.select_packs()).collect()
+    ]
+    assert packs == [2, -(2**62)]

@@ -184,6 +184,11 @@ def test_an_empty_weight_column_is_none_as_in_spark_ml(df, tmp_path, monkeypatch
     estimator = CerebrosEstimator(search=small, labelCol="y", weightCol="")
     estimator._run_search(small(estimator), df, LocalStore(tmp_path))
     assert bound[0]["sample_weight_column"] is None
+    assert bound[0]["group_column"] is bound[0]["time_column"] is None
+    estimator.setParams(groupCol="a", timeCol="b")._run_search(
+        small(estimator), df, LocalStore(tmp_path)
+    )
+    assert (bound[1]["group_column"], bound[1]["time_column"]) == ("a", "b")
 
 
 def test_wrong_parameters_are_named(spark, df):
