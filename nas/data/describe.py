@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from cerebros_spark.core.errors import DataError
-from cerebros_spark.data.table.arrow_table import ArrowTable
 from cerebros_spark.data.table.column_use import (
     SurveyedColumn,
     find_reason,
@@ -27,7 +26,7 @@ from nas.data.frames import (
     find_missing,
     holds_arrays,
     is_spark,
-    to_arrow,
+    make_table,
     to_frame,
 )
 from nas.data.structs import flatten_structs
@@ -154,7 +153,7 @@ def _survey_frame(
     ignored = [name for name, kind in (column_types or {}).items() if kind == IGNORE]
     frame, _ = flatten_structs(frame, [*ignored, *([label] if label is not None else [])])
     features = frame.drop(columns=[label] if label is not None else [])
-    surveyed = ArrowTable.create(to_arrow(features, column_types), column_types).survey()
+    surveyed = make_table(features, column_types).survey()
     if surveyed is None or features.shape[1] == 0:
         raise DataError("the table has no column besides the label: there is no feature")
     sample = frame if len(frame) <= _SAMPLE else frame.sample(_SAMPLE, random_state=0)

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cerebros_spark.core.errors import ArgumentError, DataError
+from cerebros_spark.data.table.arrow_table import ArrowTable
 from cerebros_spark.data.table.source import IGNORE
 
 COLLECT_ROWS = 50_000
@@ -105,7 +106,41 @@ def to_arrow(frame: pd.DataFrame, column_types: Mapping[str, str] | None = None)
     Raises:
         DataError: If columns hold values of several types; all of them are named.
     """
-    arrays, problems = {}, []
+    table, problems = _convert_columns(frame, column_types)
+    if problems:
+        raise DataError("; ".join(problems.values()))
+    return table
+
+
+def make_table(
+    frame: pd.DataFrame, column_types: Mapping[str, str] | None = None, *, embeds: bool = True
+) -> ArrowTable:
+    """Convert a pandas DataFrame to a raw table.
+
+    Raises:
+        ArgumentError: If columns have types that cannot be used, or ``column_types`` is invalid.
+        DataError: If columns hold values of several types. Every column that cannot be used is
+            named, for whatever reason.
+    """
+    table, problems = _convert_columns(frame, column_types)
+    kinds = {**(column_types or {}), **dict.fromkeys(problems, IGNORE)}
+    try:
+        created = ArrowTable.create(table, kinds, embeds=embeds)
+    except ArgumentError as error:
+        if not problems:
+            raise
+        raise DataError("; ".join([*problems.values(), str(error)])) from error
+    if problems:
+        raise DataError("; ".join(problems.values()))
+    return created
+
+
+def _convert_columns(
+    frame: pd.DataFrame, column_types: Mapping[str, str] | None
+) -> tuple[pa.Table, dict[str, str]]:
+    """Return an Arrow table, and why columns cannot be used, by name; these have no values."""
+    arrays: dict[str, Any] = {}
+    problems: dict[str, str] = {}
     for name in frame.columns:
         kind = (column_types or {}).get(name)
         try:
@@ -114,13 +149,11 @@ def to_arrow(frame: pd.DataFrame, column_types: Mapping[str, str] | None = None)
                 values = to_integers(values, name, "categories")
         except DataError as error:
             if kind != IGNORE:
-                problems.append(str(error))
+                problems[name] = str(error)
             values = pa.nulls(len(frame))
         arrays[name] = values
-    if problems:
-        raise DataError("; ".join(problems))
     try:
-        return pa.table(arrays)
+        return pa.table(arrays), problems
     except UnicodeEncodeError as error:
         raise DataError(f"a column's name is no valid Unicode: {error}") from error
 

@@ -29,7 +29,7 @@ from nas.data.frames import (
     find_missing,
     holds_arrays,
     is_table,
-    to_arrow,
+    make_table,
     to_arrow_column,
     to_column,
     to_frame,
@@ -123,7 +123,7 @@ def name_table(
         weight = weight_column or SAMPLE_WEIGHT
         columns[weight] = weights
     types = options.column_types
-    table = ArrowTable.create(to_arrow(features, types), types, embeds=options.embeds)
+    table = make_table(features, types, embeds=options.embeds)
     return NamedTable(
         columns,
         feature_columns or list(names),

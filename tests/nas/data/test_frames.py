@@ -11,7 +11,7 @@ import pytest
 
 from cerebros_spark.core.errors import DataError
 from cerebros_spark.data.table.arrow_table import ArrowTable
-from nas.data.frames import to_arrow, to_column, to_frame
+from nas.data.frames import make_table, to_arrow, to_column, to_frame
 
 
 def learn(frame: pd.DataFrame, **types: str):
@@ -53,7 +53,10 @@ def test_all_unusable_columns_are_named_at_once():
     frame = pd.DataFrame({"a": [1, "x"] * 30, "b": [1j] * 60, "c": range(60)})
     with pytest.raises(DataError, match=r"the column .a. .*; the column .b. "):
         to_arrow(frame)
-    schema = learn(frame, a="ignore", b="ignore", c="numeric")
+    frame["d"] = [b"x"] * 60  # a type that Arrow has
+    with pytest.raises(DataError, match=r"column .a. .*column .b. .*column .d. .*'e'"):
+        make_table(frame, {"e": "numeric"})
+    schema = learn(frame.drop(columns="d"), a="ignore", b="ignore", c="numeric")
     assert [column.name for column in schema.columns] == ["c"]
     assert [each.name for each in schema.left_out] == ["a", "b"]
 
