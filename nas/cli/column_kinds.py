@@ -44,10 +44,14 @@ MISSING_MARKS = ("", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "?", "-"
 _WHOLE = r"(?:0|[1-9]\d{0,17})"
 _DATE = r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])"
 _TIME = r"[ T](?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d{1,9})?)?"
-_MONTH = r"(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+_MONTH = (
+    r"(?i:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?"
+    r"|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)"
+)
 _OTHER_DATE = (
     r"(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}"
-    rf"|\d{{1,2}}[-. ]+{_MONTH}[-., ]+\d{{4}}|{_MONTH} \d{{1,2}},? \d{{4}})(?:[T ].*)?"
+    rf"|\d{{1,2}}[-. ]+{_MONTH}[-., ]+\d{{4}}|{_MONTH} \d{{1,2}},? \d{{4}})"
+    r"(?:[T ]+\d{1,2}:\d\d(?::\d\d(?:\.\d+)?)?(?: ?[A-Za-z]{1,4})?(?: ?[-+]\d\d:?\d\d)?)?"
 )
 _PATTERNS = {
     INTEGER: rf"[-+]?{_WHOLE}",

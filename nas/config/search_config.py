@@ -20,6 +20,7 @@ from nas.config.dataset import PreparedData, SearchData
 from nas.config.tuner import TunerBinding
 from nas.config.user_model import resolve_user_model
 from nas.data.heads import resolve_targets
+from nas.data.inputs import flatten_names
 from nas.data.table import TableOptions
 from nas.data.weights import check_class_labels, check_class_weight, parse_loss_weights
 from nas.monitoring.observer import SearchObserver
@@ -139,6 +140,12 @@ class SearchConfig:
         for node in nodes:
             types.update(node.column_types or {})
         types.update(self.resources.column_types or {})
+        bound = self.resources
+        features = flatten_names(bound.feature_columns)
+        if bound.group_column is not None and bound.group_column not in features:
+            types.pop(bound.group_column, None)
+        if bound.time_column is not None and features and bound.time_column not in features:
+            types.pop(bound.time_column, None)
         return TableOptions(model.heads, types, embeds)
 
     @property

@@ -126,7 +126,7 @@ def make_table(
     kinds = {**(column_types or {}), **dict.fromkeys(problems, IGNORE)}
     try:
         created = ArrowTable.create(table, kinds, embeds=embeds)
-    except ArgumentError as error:
+    except (ArgumentError, DataError) as error:
         if not problems:
             raise
         raise DataError("; ".join([*problems.values(), str(error)])) from error
@@ -245,7 +245,7 @@ def find_missing_values(values: pd.Series) -> pd.Series:
 
 def find_missing(labels: pd.DataFrame) -> pd.DataFrame:
     """Return which labels are missing: null, NaN or an empty string."""
-    missing = labels.apply(find_missing_values)
+    missing = labels.apply(find_missing_values).astype(bool)
     for name in labels.columns:
         values = labels[name]
         if not pd.api.types.is_numeric_dtype(values.dtype):

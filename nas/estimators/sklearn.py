@@ -133,10 +133,10 @@ class _SearchEstimator(BaseEstimator):
     def _split_groups(self, X: Any) -> tuple[Any, pd.Series | None]:
         """Return rows without the column of groups, as pandas if from Arrow; and that column."""
         if isinstance(X, pa.Table):
-            X = X.to_pandas()
+            X = to_frame(X, "X")
         if self.group_column is None:
             return X, None
-        if not isinstance(X, pd.DataFrame) or self.group_column not in X.columns:
+        if not isinstance(X, pd.DataFrame) or list(X.columns).count(self.group_column) != 1:
             raise ArgumentError(
                 f"group_column {self.group_column!r} is not among the columns of X, which must be "
                 "a DataFrame with that column"
@@ -165,7 +165,7 @@ class _SearchEstimator(BaseEstimator):
         )
         search.tuner_bind(self.tuner, **dict(self.tuner_options or {}))
         is_raw = isinstance(X, pd.DataFrame)
-        labels = {_name_label(self._columns): y} if is_raw else y
+        labels = {_name_label(list(map(str, X.columns))): y} if is_raw else y
 
         def fit(store: Store) -> ModelSelectionResult:
             search.resource_bind(
@@ -208,7 +208,7 @@ class _SearchEstimator(BaseEstimator):
     def _encode(self, X: Any) -> np.ndarray:
         """Convert rows to the input of the network."""
         if isinstance(X, pa.Table):
-            X = X.to_pandas()
+            X = to_frame(X, "X")
         if self.group_column is not None and isinstance(X, pd.DataFrame):
             X = X.drop(columns=self.group_column, errors="ignore")
         if self._table is None:

@@ -332,6 +332,8 @@ def _is_compatible(actual: RawColumn, trained: RawColumn) -> bool:
         return is_integer_type(actual.type)
     if trained.kind == "datetime" or actual.kind == "datetime":
         return trained.kind == actual.kind
+    if trained.kind != "numeric" and actual.type.startswith("interval"):
+        return False
     if trained.storage in (NUMBER, INTEGER):
         return actual.storage in (NUMBER, INTEGER)
     return actual.storage == trained.storage

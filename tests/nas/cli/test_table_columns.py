@@ -79,6 +79,7 @@ def test_numbers_in_another_notation_give_a_warning(value, caplog):
         assert f"'a' ({value!r})" in caplog.text
         caplog.clear()
         infer_kinds({"a": scan(value), "b": scan("007")}, {"a": "categorical"})
+        infer_kinds({"a": scan("2024-01-01 ERROR"), "b": scan("5 Mayfair 2000")}, {})
     assert not caplog.text
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from cerebros_spark.core.errors import DataError
 from cerebros_spark.data.table.arrow_table import ArrowTable
-from nas.data.frames import make_table, to_arrow, to_column, to_frame
+from nas.data.frames import find_missing, make_table, to_arrow, to_column, to_frame
 
 
 def learn(frame: pd.DataFrame, **types: str):
@@ -47,6 +47,11 @@ def test_types_of_pandas_are_converted():
 def test_values_that_cannot_be_used_are_named(values, message):
     with pytest.raises(DataError, match=message):
         learn(pd.DataFrame({"x": values * 30, "z": range(60)}))
+
+
+def test_labels_of_no_rows_are_not_missing():
+    empty = pd.DataFrame({"y": pd.Series([], dtype=float)})
+    assert pd.api.types.is_bool_dtype(find_missing(empty)["y"])
 
 
 def test_all_unusable_columns_are_named_at_once():

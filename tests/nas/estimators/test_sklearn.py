@@ -230,7 +230,8 @@ def test_new_rows_may_have_unseen_categories_missing_values_and_another_order(ra
 def test_groups_are_no_feature_and_new_rows_do_not_need_them(raw):
     x, y = raw
     with_groups = x.assign(patient=np.arange(len(x)) // 10)
-    estimator = CerebrosClassifier(**tiny(epochs=1, group_column="patient")).fit(with_groups, y)
+    more = {"group_column": "patient", "column_types": {"patient": "categorical"}}
+    estimator = CerebrosClassifier(**tiny(epochs=1, **more)).fit(with_groups, y)
     assert estimator.feature_names_in_.tolist() == list(x)
     expected = estimator.predict_proba(x)
     np.testing.assert_array_equal(estimator.predict_proba(with_groups), expected)

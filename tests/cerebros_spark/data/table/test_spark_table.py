@@ -299,3 +299,6 @@ def test_categories_may_be_fractions_that_are_whole(spark):
         row["cerebros_integers"][0] for row in decimals.selectExpr(*later.select_packs()).collect()
     ]
     assert packs == [2, -(2**62)]
+    intervals = spark.sql("select interval '2' second as zip")
+    with pytest.raises(DataError, match="'zip' has the type interval second, but was int64"):
+        SparkTable.for_schema(intervals, [column])
