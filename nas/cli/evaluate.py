@@ -16,7 +16,6 @@ from nas.cli.options import csv_options, parse_csv_options, parse_settings, verb
 from nas.cli.run_config import Run, open_run
 from nas.cli.table import FORMATS, Table
 from nas.cli.table_columns import FEATURE, check_names, find_kinds
-from nas.data.frames import find_missing
 from nas.ensemble.usual_metrics import NAMES, compute_usual_metrics
 
 _LABEL = "it was the label of the search"
@@ -96,6 +95,8 @@ def _predict(typed: Any, label: str, result: Any) -> tuple[int, np.ndarray, np.n
     """Return the number of rows, and labels and outputs of those that have a label."""
     chosen = [label, *result.get_output_columns()]
     if isinstance(typed, pa.Table):
+        from nas.data.frames import find_missing
+
         rows = typed.num_rows
         missing = find_missing(typed.select([label]).to_pandas())
         known = typed.filter(pa.array(~missing[label]))

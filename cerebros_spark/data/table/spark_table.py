@@ -173,9 +173,10 @@ class SparkTable:
             return f"unix_date({name}) * 86400000000L"
         if data_type in ("float", "double", "decimal"):
             # Categories in training: a fraction is no category, but not missing either.
-            whole = f"{name} = floor({name}) and abs({name}) < {2.0**63}D"
+            number = f"cast({name} as double)"  # not floor, which overflows
+            whole = f"{number} = rint({number}) and abs({number}) < {2.0**63}D"
             integer = f"if({whole}, cast({name} as bigint), {-(2**62)}L)"
-            return f"if({name} is null or isnan(cast({name} as double)), null, {integer})"
+            return f"if({name} is null or isnan({number}), null, {integer})"
         if data_type not in ("timestamp", "timestamp_ntz"):
             return f"cast({name} as bigint)"
         if data_type == "timestamp" and zone and zone != self.session_zone:
