@@ -9,6 +9,9 @@ from collections.abc import Iterator
 
 _lock = threading.Lock()
 _depth = 0
+_was_frozen = False
+# Objects from which the process counts as frozen by others, such as the daemon of Spark's workers.
+_MANY = 10_000
 
 
 @contextlib.contextmanager
@@ -16,12 +19,13 @@ def freeze_heap() -> Iterator[None]:
     """Exclude all existing objects from garbage collection until the outermost context exits.
 
     TensorFlow alone keeps 400,000 objects. Scanning them takes a quarter of a second each time
-    Keras or a worker frees a network.
+    Keras or a worker frees a network. A heap that was frozen before is frozen afterwards.
     """
-    global _depth
+    global _depth, _was_frozen
     with _lock:
         _depth += 1
         if _depth == 1:
+            _was_frozen = gc.get_freeze_count() > _MANY
             gc.collect()
             gc.freeze()
     try:
@@ -31,3 +35,6 @@ def freeze_heap() -> Iterator[None]:
             _depth -= 1
             if not _depth:
                 gc.unfreeze()
+                if _was_frozen:
+                    gc.collect()
+                    gc.freeze()

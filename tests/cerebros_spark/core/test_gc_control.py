@@ -20,3 +20,13 @@ def test_only_objects_created_inside_are_collected():
         gc.collect()
         assert reference() is None
         assert gc.get_freeze_count() > 10_000
+
+
+def test_what_was_frozen_before_is_frozen_afterwards():
+    gc.freeze()
+    try:
+        with freeze_heap():
+            pass
+        assert gc.get_freeze_count() > 10_000
+    finally:
+        gc.unfreeze()
