@@ -49,7 +49,8 @@ install() {
     fi
     echo "Installing into $venv with $("$venv/bin/python" --version) ..." >&2
     rm -f "$venv/installed"
-    # To compile all modules takes longer than to install them, and few are ever used.
+    # Compiling all modules takes longer than installing them, and few are ever used. The imports
+    # below compile those; if one fails, its error shows where it is used.
     "$venv/bin/python" -m pip install --quiet --no-compile -r "$requirements" -r requirements-dev.txt
     "$venv/bin/python" -m pip install --quiet --no-deps --editable .
     TF_CPP_MIN_LOG_LEVEL=3 "$venv/bin/python" -c \

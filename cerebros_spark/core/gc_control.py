@@ -10,7 +10,8 @@ from collections.abc import Iterator
 _lock = threading.Lock()
 _depth = 0
 _was_frozen = False
-# Objects from which the process counts as frozen by others, such as the daemon of Spark's workers.
+# With more frozen objects than this, another part of the process has frozen the heap, such as the
+# daemon of Spark's workers.
 _MANY = 10_000
 
 
