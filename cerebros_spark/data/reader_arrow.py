@@ -58,8 +58,10 @@ class _File:
     def read(self, number: int, names: Sequence[str]) -> pa.Table:
         """Read some columns of a row group."""
         with self.system.open(self.address) as source:
-            file = pq.ParquetFile(source, metadata=self.metadata)
-            return file.read_row_group(number, columns=list(names))
+            file = pq.ParquetFile(source, metadata=self.metadata, pre_buffer=False)
+            # Without threads: one of pyarrow's may drop the last reference to ``source`` while the
+            # process ends, which aborts it (https://github.com/apache/arrow/issues/34314).
+            return file.read_row_group(number, columns=list(names), use_threads=False)
 
 
 def _list_files(store: Store, shard: Shard, names: Sequence[str]) -> list[_File]:

@@ -10,7 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from cerebros_spark.compat.petastorm.internals import replace_results_reader
+from cerebros_spark.compat.petastorm.internals import (
+    read_without_threads,
+    replace_results_reader,
+)
 from cerebros_spark.compat.petastorm.loading import load_petastorm
 from cerebros_spark.data.manifest import Shard
 from cerebros_spark.data.reading import check_content, convert_errors, to_arrays
@@ -80,6 +83,7 @@ def _open_reader(
             num_epochs=1,
         )
         replace_results_reader(reader, _ArrayReader())
+        read_without_threads(reader)
     try:
         with convert_errors(store, shard), _suppress_warnings():
             rows = sum(piece.get_metadata().num_rows for piece in reader.dataset.pieces)

@@ -106,13 +106,18 @@ class ParquetDatasetPiece:
             columns: Names of the columns to read, without those of partitions.
             partitions: The partitions of the data set.
         """
-        with self.open_file_func(self.path) as source, pq.ParquetFile(source) as file:
+        with (
+            self.open_file_func(self.path) as source,
+            pq.ParquetFile(source, pre_buffer=False) as file,
+        ):
             if columns is not None:
                 columns = [name for name in file.schema_arrow.names if name in columns]
+            # Without threads: one of pyarrow's may drop the last reference to ``source`` while the
+            # process ends, which aborts it (https://github.com/apache/arrow/issues/34314).
             if self.row_group is None:
-                table = file.read(columns=columns)
+                table = file.read(columns=columns, use_threads=False)
             else:
-                table = file.read_row_group(self.row_group, columns=columns)
+                table = file.read_row_group(self.row_group, columns=columns, use_threads=False)
         for level, (name, number) in zip(partitions or (), self.partition_keys, strict=False):
             numbers = np.full(len(table), number, "int32")
             table = table.append_column(
