@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from cerebros_spark.core.errors import ArgumentError, DataError
 from cerebros_spark.data.table.arrow_table import ArrowTable
+from cerebros_spark.data.table.batch import NO_CATEGORY
 from cerebros_spark.data.table.fields import encode_fields
 from cerebros_spark.data.table.matrix import encode_matrix
 from cerebros_spark.data.table.schema import (
@@ -252,5 +253,5 @@ def _to_codes(values: pa.ChunkedArray) -> pa.Array:
     numbers = values.combine_chunks().cast(pa.float64()).to_numpy(zero_copy_only=False)
     missing = np.isnan(numbers)
     whole = ~missing & (numbers == np.floor(numbers)) & (np.abs(numbers) < 2.0**63)
-    integers = np.where(whole, numbers, -(2.0**62)).astype(np.int64)
+    integers = np.where(whole, numbers, float(NO_CATEGORY)).astype(np.int64)
     return pa.array(integers, mask=missing)

@@ -16,9 +16,10 @@ import numpy as np
 from keras import layers, ops
 
 from cerebros_spark.data.manifest import Layout
-from cerebros_spark.data.table.batch import MISSING_INTEGER
+from cerebros_spark.data.table.batch import MISSING_INTEGER, NO_CATEGORY
 from cerebros_spark.data.table.calendar import CYCLES, DAY, ELAPSED, HOUR, SIZES, WEEKDAY, YEAR
 from cerebros_spark.data.table.fields import GREATEST, LARGEST
+from cerebros_spark.data.table.hashing import HASH_KEY
 from cerebros_spark.data.table.matrix import CLIP, TURN
 from cerebros_spark.data.table.schema import (
     EMBEDDED,
@@ -276,6 +277,7 @@ def _encode_number(raw: Any, column: NumberColumn, numbers: list[Any], flags: li
 
 
 def _encode_category(raw: Any, column: CategoryColumn, flags: list[Any], codes: list[Any]) -> None:
+    named = raw
     if column.storage == STRING:
         code = layers.StringLookup(
             vocabulary=list(column.values), mask_token="", oov_token=find_unused_name(column.values)
@@ -296,11 +298,16 @@ def _encode_category(raw: Any, column: CategoryColumn, flags: list[Any], codes: 
             vocabulary_dtype="int64",
         )
         whole = ops.cast(_fill(raw, missing), "int64")
-        # Without a mask, the first code of the layer is that of unknown values. A fraction is one.
-        known = lookup(whole) + 1
-        known = ops.where(ops.equal(ops.cast(whole, "float64"), raw), known, OTHER_CODE)
+        is_whole = ops.equal(ops.cast(whole, "float64"), _fill(raw, missing))
+        named = ops.where(is_whole, whole, ops.cast(NO_CATEGORY, "int64"))
+        # Without a mask, the first code of the layer is that of unknown values.
+        known = lookup(named) + 1
         code = ops.where(missing, ops.cast(MISSING_CODE, "int64"), ops.cast(known, "int64"))
     code = ops.cast(code, "int64")
+    if column.buckets:
+        bucket = layers.Hashing(column.buckets, salt=list(HASH_KEY))(named)
+        hashed = ops.cast(bucket, "int64") + (FIRST_CODE + len(column.values))
+        code = ops.where(ops.equal(code, OTHER_CODE), hashed, code)
     if column.encoding == EMBEDDED:
         codes.append(ops.cast(code, "float32"))
         return

@@ -23,6 +23,9 @@ from cerebros_spark.data.table.source import (
 MISSING_INTEGER = -(2**63)
 """Missing value where integers have no mask: in packs of Spark, and in exported models."""
 
+NO_CATEGORY = -(2**62)
+"""Integer that stands for a number with a fraction where training had integer categories."""
+
 
 @dataclass(frozen=True)
 class RawBatch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pyarrow.compute as pc
 
 from cerebros_spark.data.table.batch import RawBatch, subtract_exactly
 from cerebros_spark.data.table.calendar import ELAPSED, YEAR, compute_part
+from cerebros_spark.data.table.hashing import find_buckets
 from cerebros_spark.data.table.schema import (
     FIRST_CODE,
     MISSING_CODE,
@@ -121,6 +123,7 @@ def _look_up(values: np.ndarray, missing: np.ndarray, column: CategoryColumn) ->
     codes = np.full(len(values), OTHER_CODE, np.int32)
     codes[found] = FIRST_CODE + order[at[found]]
     codes[missing] = MISSING_CODE
+    _hash_others(codes, values, column)
     return codes
 
 
@@ -132,4 +135,16 @@ def _encode_strings(values: pa.Array, column: TableColumn) -> np.ndarray:
     codes = positions.fill_null(OTHER_CODE - FIRST_CODE).to_numpy(zero_copy_only=False)
     codes = codes.astype(np.int32) + FIRST_CODE
     codes[missing] = MISSING_CODE
+    _hash_others(codes, values, column)
     return codes
+
+
+def _hash_others(codes: np.ndarray, values: Any, column: CategoryColumn) -> None:
+    """Replace the code of unknown categories by those of their hash buckets, if there are any."""
+    if not column.buckets:
+        return
+    others = np.flatnonzero(codes == OTHER_CODE)
+    if len(others):
+        different, which = np.unique(np.asarray(values)[others], return_inverse=True)
+        buckets = find_buckets(map(str, different), column.buckets)
+        codes[others] = FIRST_CODE + len(column.values) + buckets[which]

@@ -16,6 +16,7 @@ from cerebros_spark.core.errors import DataError
 from cerebros_spark.data.table import calendar
 from cerebros_spark.data.table.column_use import SurveyedColumn, find_reason, is_category, summarize
 from cerebros_spark.data.table.counts import CountPlan, find_quantiles
+from cerebros_spark.data.table.hashing import choose_buckets
 from cerebros_spark.data.table.plan import describe_use
 from cerebros_spark.data.table.schema import (
     EMBEDDED,
@@ -40,7 +41,9 @@ MAX_ONE_HOT_ALONE = 100
 """Maximum number of known categories of a column for networks that do not embed them."""
 
 MAX_CATEGORIES = 10_000
-"""Maximum number of known categories of a column; the most frequent are kept."""
+"""Maximum number of known categories of a column; the most frequent are kept.
+
+The others of a column that the user names share hash buckets."""
 
 MAX_ALL_CATEGORIES = 1_000_000
 """Maximum number of known categories of all columns together."""
@@ -267,6 +270,9 @@ class _Learner:
         encoding = ONE_HOT if one_hot else EMBEDDED
         if len(values) == 2 and not other:
             encoding = SIGNED
+        buckets = 0
+        if other and column.is_named and encoding == EMBEDDED:
+            buckets, other = choose_buckets(surveyed.distinct or 0, len(values)), False
         return CategoryColumn(
             column.name,
             column.type,
@@ -275,6 +281,7 @@ class _Learner:
             surveyed.missing > 0,
             other,
             encoding,
+            buckets,
         )
 
 

@@ -26,6 +26,8 @@ def describe_use(column: TableColumn) -> str:
         if column.encoding == SIGNED:
             return "-1 or 1"
         if column.encoding == EMBEDDED:
+            if column.buckets:
+                rare = f", the others in {column.buckets:,} hash buckets"
             return f"embedding of {len(column.values):,} categories{rare}"
         return f"one-hot, {len(column.values)} categories{rare}"
     if isinstance(column, DatetimeColumn):

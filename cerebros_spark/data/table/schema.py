@@ -66,6 +66,8 @@ class NumberColumn(_Column, frozen=True, tag="number"):
 class CategoryColumn(_Column, frozen=True, tag="category"):
     """Categories. A field is a code: 0 missing, 1 rare or unknown, 2 and up the known ones.
 
+    If there are hash buckets, their codes follow, and rare and unknown categories have these.
+
     Attributes:
         name: Name of the column.
         type: Type in the user's table.
@@ -76,6 +78,7 @@ class CategoryColumn(_Column, frozen=True, tag="category"):
         encoding: ``"signed"``: one number, -1 or 1, and 0 for all other codes; ``"one_hot"``: one
             number for each known category, and for missing and for other ones if training rows
             have them; ``"embedded"``: the code itself, for an embedding in the network.
+        buckets: Number of hash buckets; see :mod:`.hashing`.
     """
 
     name: str
@@ -85,6 +88,7 @@ class CategoryColumn(_Column, frozen=True, tag="category"):
     missing: bool
     other: bool
     encoding: str
+    buckets: int = 0
 
     @property
     def field_dtype(self) -> str:
@@ -99,7 +103,7 @@ class CategoryColumn(_Column, frozen=True, tag="category"):
     @property
     def codes(self) -> int:
         """Number of codes."""
-        return FIRST_CODE + len(self.values)
+        return FIRST_CODE + len(self.values) + self.buckets
 
     @property
     def numbers(self) -> int:

@@ -22,6 +22,7 @@ from cerebros_spark.data.checks import DataRequest
 from cerebros_spark.data.spark_columns import quote, vectors_to_arrays
 from cerebros_spark.data.table.batch import (
     MISSING_INTEGER,
+    NO_CATEGORY,
     RawBatch,
     select_storage,
     vector_length_error,
@@ -175,7 +176,7 @@ class SparkTable:
             # Categories in training: a fraction is no category, but not missing either.
             number = f"cast({name} as double)"  # not floor, which overflows
             whole = f"{number} = rint({number}) and abs({number}) < {2.0**63}D"
-            integer = f"if({whole}, cast({name} as bigint), {-(2**62)}L)"
+            integer = f"if({whole}, cast({name} as bigint), {NO_CATEGORY}L)"
             return f"if({name} is null or isnan({number}), null, {integer})"
         if data_type not in ("timestamp", "timestamp_ntz"):
             return f"cast({name} as bigint)"

@@ -233,6 +233,32 @@ def test_ids_are_used_if_the_user_names_them():
     assert [type(column) for column in schema.columns] == [NumberColumn, CategoryColumn]
 
 
+@pytest.mark.parametrize("name", [str, int])
+def test_categories_that_are_too_many_to_be_known_share_hash_buckets(name):
+    frequent = [name(i) for i in range(10_000)]
+    others = [name(i) for i in range(10_000, 12_000)]
+    column, field, _ = encode_one([*frequent, None, *frequent, *others], x="categorical")
+    assert (len(column.values), column.encoding, column.other) == (10_000, "embedded", False)
+    assert 1800 < column.buckets < 2200  # by an estimate of the distinct values
+    assert set(field[:10_000]) == set(range(2, 10_002))
+    assert field[10_000] == 0
+    hashed = field[20_001:]
+    assert hashed.min() >= 10_002
+    assert hashed.max() < column.codes == 10_002 + column.buckets
+    assert len(set(hashed)) > 1000
+
+
+def test_without_names_and_embeddings_all_other_categories_are_one():
+    values = [f"user {i}" for i in range(10_500) for _ in range(1 + (i < 10_000))]
+    named = {"x": "categorical"}
+    table = pa.table({"x": [*values, *values]})
+    for types, embeds, known in (({}, True, 10_000), (named, False, 100)):
+        created = ArrowTable.create(table, types, embeds=embeds)
+        schema = created.learn(np.arange(2 * len(values)))
+        (column,) = schema.columns
+        assert (len(column.values), column.other, column.buckets) == (known, True, 0)
+
+
 def test_statistics_are_those_of_the_training_rows():
     values = np.r_[np.arange(101.0), np.full(50, 1e6)]
     schema, _ = learn({"x": values}, rows=range(101))

@@ -70,6 +70,20 @@ def test_spark_and_memory_learn_the_same_schema(df, frame):
         assert one == other
 
 
+def test_spark_and_memory_hash_the_same_categories(spark, tmp_path):
+    ids = [*range(10_000), *range(10_600)]
+    table = pa.table({"user": [f"user {i}" for i in ids], "number": ids})
+    pa.parquet.write_table(table, tmp_path / "ids.parquet")
+    types = {"user": "categorical", "number": "categorical"}
+    expected = ArrowTable.create(table, types).learn(np.arange(len(ids)))
+    df = spark.read.parquet(str(tmp_path / "ids.parquet"))
+    spark_table = SparkTable.create(df, list(types), types)
+    packed = df.selectExpr(*spark_table.select_packs(), "false as validates")
+    learned = spark_table.learn(packed, ())
+    assert all(column.buckets > 400 for column in learned.columns)
+    assert [*map(without_types, learned.columns)] == [*map(without_types, expected.columns)]
+
+
 def test_spark_shards_hold_what_memory_encodes(spark, df, frame, tmp_path):
     store = LocalStore(tmp_path)
     indexed, classes = index_classes(df, "y")

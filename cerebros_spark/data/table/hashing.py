@@ -1,0 +1,36 @@
+"""Hash buckets of categories that are too many to be known by name.
+
+Keras' layer ``Hashing`` computes the same, so that exported models need no code of this package.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+
+import numpy as np
+from siphash24 import siphash24
+
+HASH_KEY = (1, 2)
+"""Both halves of the key of SipHash-2-4; the ``salt`` of the layer ``keras.layers.Hashing``."""
+
+MAX_BUCKETS = 4096
+"""Maximum number of buckets of a column."""
+
+_KEY = struct.pack("<QQ", *HASH_KEY)
+
+
+def choose_buckets(distinct: int, known: int) -> int:
+    """Return the number of buckets for the categories of a column that are not known by name.
+
+    Args:
+        distinct: Estimated number of categories.
+        known: Number of those that are known.
+    """
+    return min(max(distinct - known, 1), MAX_BUCKETS)
+
+
+def find_buckets(values: Iterable[str], buckets: int) -> np.ndarray:
+    """Return the bucket of each string, 0 to ``buckets - 1``, as int32 (SipHash-2-4 of UTF-8)."""
+    hashes = (siphash24(value.encode(), key=_KEY).intdigest() % buckets for value in values)
+    return np.fromiter(hashes, np.int32)
