@@ -14,10 +14,13 @@ import pyarrow.compute as pc
 
 from cerebros_spark.core.errors import ArgumentError, DataError
 from cerebros_spark.data.table.arrow_table import ArrowTable
+from cerebros_spark.data.table.column_use import is_id_name
 from cerebros_spark.data.table.source import IGNORE
 
 COLLECT_ROWS = 50_000
 """Rows of a Spark DataFrame up to which it is prepared on the driver by default."""
+
+_EXACT = 2**53
 
 
 def is_spark(x: Any) -> bool:
@@ -147,6 +150,8 @@ def _convert_columns(
             values = to_arrow_column(frame[name], name)
             if kind in ("categorical", "boolean", "bool") and pa.types.is_floating(values.type):
                 values = to_integers(values, name, "categories")
+            elif kind is None and is_id_name(str(name)) and _are_ids(values):
+                values = to_integers(values, name, "ids")
         except DataError as error:
             if kind != IGNORE:
                 problems[name] = str(error)
@@ -156,6 +161,14 @@ def _convert_columns(
         return pa.table(arrays), problems
     except UnicodeEncodeError as error:
         raise DataError(f"a column's name is no valid Unicode: {error}") from error
+
+
+def _are_ids(values: Any) -> bool:
+    """Return whether values are integers of which some are missing; pandas makes them fractions."""
+    if not pa.types.is_floating(values.type) or not values.null_count:
+        return False
+    numbers = values.drop_null().to_numpy(zero_copy_only=False)
+    return bool(np.all((numbers == np.floor(numbers)) & (np.abs(numbers) < _EXACT)))
 
 
 def to_arrow_column(series: pd.Series, name: str) -> pa.Array:

@@ -86,15 +86,31 @@ def pick_columns(batch: RawBatch, columns: Sequence[RawColumn], names: Collectio
 
 
 def batch_from_arrow(table: pa.Table, columns: Sequence[RawColumn]) -> RawBatch:
-    """Convert an Arrow table, whose columns have the types that ``columns`` describe."""
+    """Convert an Arrow table, whose columns have the types that ``columns`` describe.
+
+    Raises:
+        DataError: If arrays have unequal lengths, or integers are beyond int64; all such columns
+            are named.
+    """
     rows = table.num_rows
     numbers = [_to_number(table.column(c.name)) for c in select_storage(columns, NUMBER)]
-    vectors = [_to_matrix(table.column(c.name), c) for c in select_storage(columns, VECTOR)]
-    integers, missing = [], []
+    vectors, integers, missing = [], [], []
+    problems = []
+    for column in select_storage(columns, VECTOR):
+        try:
+            vectors.append(_to_matrix(table.column(column.name), column))
+        except DataError as error:
+            problems.append(str(error))
     for column in select_storage(columns, INTEGER):
-        values = _to_integer(table.column(column.name), column.name)
-        missing.append(values.is_null().to_numpy(zero_copy_only=False))
-        integers.append(values.fill_null(0).to_numpy(zero_copy_only=False))
+        try:
+            values = _to_integer(table.column(column.name), column.name)
+        except DataError as error:
+            problems.append(str(error))
+        else:
+            missing.append(values.is_null().to_numpy(zero_copy_only=False))
+            integers.append(values.fill_null(0).to_numpy(zero_copy_only=False))
+    if problems:
+        raise DataError("; ".join(problems))
     strings = [_to_string(table.column(c.name)) for c in select_storage(columns, STRING)]
     return RawBatch(
         rows,

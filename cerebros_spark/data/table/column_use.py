@@ -182,7 +182,12 @@ def is_row_number(surveyed: SurveyedColumn) -> bool:
 def is_named_id(surveyed: SurveyedColumn) -> bool:
     """Return whether the name of a column is that of an id, and nearly all values differ."""
     is_unique = (surveyed.distinct or 0) > _UNIQUE * surveyed.present
-    return is_unique and _ID_NAME.search(surveyed.column.name.strip()) is not None
+    return is_unique and is_id_name(surveyed.column.name)
+
+
+def is_id_name(name: str) -> bool:
+    """Return whether a column's name says that it holds ids: it ends in id, uuid or guid."""
+    return _ID_NAME.search(name.strip()) is not None
 
 
 def is_category(surveyed: SurveyedColumn) -> bool:

@@ -130,20 +130,26 @@ def learn_schema(
             most 100 of a column are known.
 
     Raises:
-        DataError: If no column can be used.
+        DataError: If no column can be used, or some hold the character NUL; these are all named.
     """
     learner = _Learner(plan, counts, embeds)
     columns: list[TableColumn] = []
-    summary = []
+    summary, problems = [], []
     for each in surveyed:
         reason = find_reason(each)
-        column = None if reason else learner.learn(each)
+        try:
+            column = None if reason else learner.learn(each)
+        except DataError as error:
+            problems.append(str(error))
+            continue
         if column is None:
             reason = reason or "all of its categories are rare"
             summary.append(summarize(each, False, reason))
         else:
             columns.append(column)
             summary.append(summarize(each, True, describe_use(column)))
+    if problems:
+        raise DataError("; ".join(problems))
     if not columns:
         reasons = "; ".join(f"{each.name!r}: {each.use}" for each in summary[:8])
         raise DataError(f"no feature can be used: {reasons}")

@@ -34,6 +34,17 @@ def test_types_of_pandas_are_converted():
     assert schema.columns[1].values == ("0.5", "1.5", "2.5")
 
 
+def test_ids_are_left_out_although_missing_ones_make_them_fractions():
+    ids = np.array([np.nan, *(1000.0 + 7 * np.arange(59))])
+    frame = pd.DataFrame({"user_id": ids, "userId": ids + 0.5, "size": ids, "y": np.sqrt(ids)})
+    schema = learn(frame)
+    assert [column.name for column in schema.columns] == ["userId", "size", "y"]
+    assert "it is an id" in schema.left_out[0].use
+    assert schema.columns[1].storage == "number"
+    used = learn(frame, user_id="numeric")
+    assert [column.name for column in used.columns] == ["user_id", "userId", "size", "y"]
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -64,6 +75,17 @@ def test_all_unusable_columns_are_named_at_once():
     schema = learn(frame.drop(columns="d"), a="ignore", b="ignore", c="numeric")
     assert [column.name for column in schema.columns] == ["c"]
     assert [each.name for each in schema.left_out] == ["a", "b"]
+
+
+def test_values_that_cannot_be_used_are_named_for_all_columns():
+    arrays = [[1.0, 2.0], [1.0]] * 30
+    large = np.array([2**63, 1] * 30, "uint64")
+    frame = pd.DataFrame({"a": arrays, "b": arrays, "c": large, "d": large, "e": range(60)})
+    with pytest.raises(DataError, match=r"column .a. has.*column .b. has.*column .c. holds.*.d. "):
+        learn(frame)
+    nul = pd.DataFrame({"f": ["a\0", "b"] * 30, "e": range(60), "g": ["a", "b\0"] * 30})
+    with pytest.raises(DataError, match=r"column .f. holds.*column .g. holds"):
+        learn(nul)
 
 
 def test_categories_that_users_ask_for_are_known_even_if_they_are_rare():
