@@ -148,7 +148,8 @@ def _convert_columns(
         kind = (column_types or {}).get(name)
         try:
             values = to_arrow_column(frame[name], name)
-            if kind in ("categorical", "boolean", "bool") and pa.types.is_floating(values.type):
+            is_fractional = pa.types.is_floating(values.type) or pa.types.is_decimal(values.type)
+            if kind in ("categorical", "boolean", "bool") and is_fractional:
                 values = to_integers(values, name, "categories")
             elif kind is None and is_id_name(str(name)) and _are_ids(values):
                 values = to_integers(values, name, "ids")

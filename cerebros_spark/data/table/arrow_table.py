@@ -15,7 +15,7 @@ from cerebros_spark.core.errors import DataError
 from cerebros_spark.data.table.batch import RawBatch, batch_from_arrow
 from cerebros_spark.data.table.column_use import (
     SurveyedColumn,
-    check_infinities,
+    check_values,
     describe_survey,
     find_reason,
 )
@@ -97,7 +97,7 @@ class ArrowTable:
         if trained is None:
             raise DataError("there are no training rows")
         survey, surveyed = trained
-        check_infinities(surveyed, *([] if others is None else [others[1]]))
+        check_values(surveyed, *([] if others is None else [others[1]]))
         used = [each for each in surveyed if find_reason(each) is None]
         plan = plan_counts(survey, used)
         counts = plan.count(self.batches(self.columns, rows))

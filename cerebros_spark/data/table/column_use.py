@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from cerebros_spark.core.errors import DataError
-from cerebros_spark.data.table.batch import select_storage
+from cerebros_spark.data.table.batch import NO_CATEGORY, select_storage
 from cerebros_spark.data.table.schema import ColumnSummary
 from cerebros_spark.data.table.source import IGNORE, INTEGER, NUMBER, STRING, VECTOR, RawColumn
 from cerebros_spark.data.table.survey import TableSurvey, estimate_distinct
@@ -23,6 +24,8 @@ _ROW_NAMES = frozenset(
 )
 
 _ID_NAME = re.compile(r"(?i:(^|[^a-z])(id|uuid|guid))$|[a-z](Id|ID)$")
+
+_FRACTIONAL_TYPE = re.compile("float|double|decimal")
 
 _GREATEST = 1e290
 """Greatest usable number: the scale of a greater one would be too small for TensorFlow."""
@@ -110,8 +113,11 @@ def describe_survey(survey: TableSurvey, columns: Sequence[RawColumn]) -> list[S
     return [(described | ignored)[column.name] for column in columns]
 
 
-def check_infinities(*surveys: Sequence[SurveyedColumn]) -> None:
-    """Raise DataError that names all columns with infinite values, of training and validation."""
+def check_values(*surveys: Sequence[SurveyedColumn]) -> None:
+    """Raise DataError that names all columns with unusable values, of training and validation.
+
+    These are infinite or huge numbers, and categories with fractions.
+    """
     rows = sum(surveyed[0].rows for surveyed in surveys if surveyed)
     bad = [
         f"the column {columns[0].column.name!r} has {count:,} infinite values in {rows:,} rows"
@@ -127,8 +133,18 @@ def check_infinities(*surveys: Sequence[SurveyedColumn]) -> None:
         and each.greatest is not None
         and max(-each.least, each.greatest) > _GREATEST
     ]
+    bad += [
+        f"the column {name!r} holds numbers with fractions, which cannot be categories"
+        for name in sorted({each.column.name for each in chain(*surveys) if _has_fractions(each)})
+    ]
     if bad:
         raise DataError(f"{'; '.join(bad)}. Repair these values, or make them missing, first")
+
+
+def _has_fractions(surveyed: SurveyedColumn) -> bool:
+    column = surveyed.column
+    is_fractional = column.storage == INTEGER and _FRACTIONAL_TYPE.match(column.type)
+    return bool(is_fractional) and is_category(surveyed) and surveyed.least == NO_CATEGORY
 
 
 def find_reason(surveyed: SurveyedColumn) -> str | None:

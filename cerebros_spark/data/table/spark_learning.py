@@ -13,7 +13,7 @@ from cerebros_spark.core.errors import DataError
 from cerebros_spark.data.table.collection import collect_rows
 from cerebros_spark.data.table.column_use import (
     SurveyedColumn,
-    check_infinities,
+    check_values,
     describe_survey,
     find_reason,
     is_category,
@@ -50,7 +50,7 @@ def learn_from_frame(
     survey, trained = surveys[False], frame.where("not validates")
     surveyed = describe_survey(survey, table.columns)
     others = [describe_survey(surveys[True], table.columns)] if True in surveys else []
-    check_infinities(surveyed, *others)
+    check_values(surveyed, *others)
     used = [each for each in surveyed if find_reason(each) is None]
     plan = plan_counts(survey, used)
     limits = CategoryLimits(

@@ -55,6 +55,7 @@ _NUMBERS, _INTEGERS, _STRINGS = "cerebros_numbers", "cerebros_integers", "cerebr
 _VECTOR = "cerebros_vector"
 
 _DURATION = "daytimeinterval"
+_FRACTIONAL = ("float", "double", "decimal")
 _STRING_BYTES = 16  # of a short string
 _MISSING_SQL = "-9223372036854775807L - 1L"  # no literal of Spark has the least integer
 
@@ -92,6 +93,14 @@ class SparkTable:
         """
         fields = {field.name: field for field in df.schema.fields}
         described = [describe_spark(fields[name]) for name in names]
+        # Numbers without fractions may be categories.
+        described = [
+            replace(each, storage=INTEGER)
+            if (column_types or {}).get(each.name) in ("categorical", "boolean", "bool")
+            and fields[each.name].dataType.typeName() in _FRACTIONAL
+            else each
+            for each in described
+        ]
         columns = resolve_kinds(described, column_types)
         widths = _read_widths(df, select_storage(columns, VECTOR))
         zone = str(df.sparkSession.conf.get("spark.sql.session.timeZone"))
@@ -172,7 +181,7 @@ class SparkTable:
     def _integer_sql(self, name: str, data_type: str, zone: str) -> str:
         if data_type == "date":
             return f"unix_date({name}) * 86400000000L"
-        if data_type in ("float", "double", "decimal"):
+        if data_type in _FRACTIONAL:
             # Categories in training: a fraction is no category, but not missing either.
             number = f"cast({name} as double)"  # not floor, which overflows
             whole = f"{number} = rint({number}) and abs({number}) < {2.0**63}D"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import decimal
 
 import numpy as np
 import pandas as pd
@@ -75,6 +76,17 @@ def test_all_unusable_columns_are_named_at_once():
     schema = learn(frame.drop(columns="d"), a="ignore", b="ignore", c="numeric")
     assert [column.name for column in schema.columns] == ["c"]
     assert [each.name for each in schema.left_out] == ["a", "b"]
+
+
+@pytest.mark.parametrize("kind", [float, decimal.Decimal])
+def test_numbers_without_fractions_are_categories_if_the_user_says_so(kind):
+    values = [None, *(kind(i % 3) for i in range(59))]
+    frame = pd.DataFrame({"x": values, "z": range(60)})
+    (column, _) = learn(frame, x="categorical", z="numeric").columns
+    assert (column.values, column.missing) == ((0, 1, 2), True)
+    frame.loc[3, "x"] = kind("0.5")
+    with pytest.raises(DataError, match="'x' holds numbers with fractions"):
+        learn(frame, x="categorical")
 
 
 def test_values_that_cannot_be_used_are_named_for_all_columns():

@@ -299,6 +299,21 @@ def test_rows_without_a_label_are_left_out(spark, caplog):
     assert "4 of 10 rows have no label" in caplog.text
 
 
+def test_numbers_without_fractions_are_categories_if_the_user_says_so(spark):
+    rows = [(float(i % 3), decimal.Decimal(i % 2)) for i in range(30)]
+    df = spark.createDataFrame([*rows, (None, None)], "x double, y decimal(12,2)").coalesce(1)
+    table = SparkTable.create(df, ["x", "y"], {"x": "categorical", "y": "boolean"})
+    packed = df.selectExpr(*table.select_packs(), "false as validates")
+    columns = table.learn(packed, ()).columns
+    assert [(column.values, column.missing) for column in columns] == [((0, 1, 2), 1), ((0, 1), 1)]
+
+    df = df.selectExpr("x + 0.5 as x", "y / 4 as y", "x as z")
+    table = SparkTable.create(df, ["x", "y", "z"], {"x": "categorical", "y": "boolean"})
+    packed = df.selectExpr(*table.select_packs(), "false as validates")
+    with pytest.raises(DataError, match=r"column .x. holds numbers with fractions.*column .y. "):
+        table.learn(packed, ())
+
+
 def test_categories_may_be_fractions_that_are_whole(spark):
     table = pa.table({"zip": np.arange(60) % 3})
     column = ArrowTable.create(table, {"zip": "categorical"}).learn(np.arange(60)).columns[0]
