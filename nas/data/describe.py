@@ -11,8 +11,10 @@ import pandas as pd
 
 from cerebros_spark.core.errors import DataError
 from cerebros_spark.data.table.column_use import (
+    FRACTIONS,
     SurveyedColumn,
     find_reason,
+    has_fractions,
     is_named_id,
     is_row_number,
     summarize,
@@ -130,6 +132,8 @@ def describe_table(
         summary.append(summarize(each, reason is None, reason or "used"))
         if each.infinite:
             warnings.append(f"{each.column.name!r} has {each.infinite:,} infinite values")
+        if has_fractions(each):
+            warnings.append(f"{each.column.name!r} has categories that are {FRACTIONS}")
         if reason is None and each.distinct is not None and is_row_number(each):
             warnings.append(f"{each.column.name!r} seems to number the rows")
         elif reason is None and is_named_id(each):

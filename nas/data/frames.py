@@ -151,7 +151,7 @@ def _convert_columns(
             is_fractional = pa.types.is_floating(values.type) or pa.types.is_decimal(values.type)
             if kind in ("categorical", "boolean", "bool") and is_fractional:
                 values = to_integers(values, name, "categories")
-            elif kind is None and is_id_name(str(name)) and _are_ids(values):
+            elif kind is None and is_id_name(str(name)) and _are_ids(frame[name], values):
                 values = to_integers(values, name, "ids")
         except DataError as error:
             if kind != IGNORE:
@@ -164,9 +164,10 @@ def _convert_columns(
         raise DataError(f"a column's name is no valid Unicode: {error}") from error
 
 
-def _are_ids(values: Any) -> bool:
+def _are_ids(series: pd.Series, values: Any) -> bool:
     """Return whether values are integers of which some are missing; pandas makes them fractions."""
-    if not pa.types.is_floating(values.type) or not values.null_count:
+    is_numpy = isinstance(series.dtype, np.dtype)  # Arrow and Spark have integers with nulls
+    if not is_numpy or not pa.types.is_floating(values.type) or not values.null_count:
         return False
     numbers = values.drop_null().to_numpy(zero_copy_only=False)
     return bool(np.all((numbers == np.floor(numbers)) & (np.abs(numbers) < _EXACT)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -250,8 +251,16 @@ def _describe_values(column: TableColumn) -> str:
 
 def _to_codes(values: pa.ChunkedArray) -> pa.Array:
     """Convert numbers to integers; those with fractions become an integer that is no category."""
+    if pa.types.is_decimal(values.type):  # float64 would lack digits
+        codes = [None if value is None else _to_code(value) for value in values.to_pylist()]
+        return pa.array(codes, pa.int64())
     numbers = values.combine_chunks().cast(pa.float64()).to_numpy(zero_copy_only=False)
     missing = np.isnan(numbers)
     whole = ~missing & (numbers == np.floor(numbers)) & (np.abs(numbers) < 2.0**63)
     integers = np.where(whole, numbers, float(NO_CATEGORY)).astype(np.int64)
     return pa.array(integers, mask=missing)
+
+
+def _to_code(value: decimal.Decimal) -> int:
+    is_whole = value == int(value) and abs(value) < 2**63
+    return int(value) if is_whole else NO_CATEGORY

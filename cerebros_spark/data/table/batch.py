@@ -90,7 +90,7 @@ def batch_from_arrow(table: pa.Table, columns: Sequence[RawColumn]) -> RawBatch:
 
     Raises:
         DataError: If arrays have unequal lengths, or integers are beyond int64; all such columns
-            are named.
+            of the table are named.
     """
     rows = table.num_rows
     numbers = [_to_number(table.column(c.name)) for c in select_storage(columns, NUMBER)]

@@ -25,6 +25,9 @@ _ROW_NAMES = frozenset(
 
 _ID_NAME = re.compile(r"(?i:(^|[^a-z])(id|uuid|guid))$|[a-z](Id|ID)$")
 
+FRACTIONS = "numbers with fractions, infinite ones, or integers beyond 64 bits"
+"""What :func:`has_fractions` finds, for messages."""
+
 _FRACTIONAL_TYPE = re.compile("float|double|decimal")
 
 _GREATEST = 1e290
@@ -134,14 +137,15 @@ def check_values(*surveys: Sequence[SurveyedColumn]) -> None:
         and max(-each.least, each.greatest) > _GREATEST
     ]
     bad += [
-        f"the column {name!r} holds numbers with fractions, which cannot be categories"
-        for name in sorted({each.column.name for each in chain(*surveys) if _has_fractions(each)})
+        f"the column {name!r} holds {FRACTIONS}, which cannot be categories"
+        for name in sorted({each.column.name for each in chain(*surveys) if has_fractions(each)})
     ]
     if bad:
         raise DataError(f"{'; '.join(bad)}. Repair these values, or make them missing, first")
 
 
-def _has_fractions(surveyed: SurveyedColumn) -> bool:
+def has_fractions(surveyed: SurveyedColumn) -> bool:
+    """Return whether a column of categories has numbers that are no integers of 64 bits."""
     column = surveyed.column
     is_fractional = column.storage == INTEGER and _FRACTIONAL_TYPE.match(column.type)
     return bool(is_fractional) and is_category(surveyed) and surveyed.least == NO_CATEGORY

@@ -23,14 +23,16 @@ _KEY = struct.pack("<QQ", *HASH_KEY)
 def choose_buckets(distinct: int, known: int) -> int:
     """Return the number of buckets for the categories of a column that are not known by name.
 
+    A bucket has about eight categories, so that hardly any is left without one, and untrained.
+
     Args:
         distinct: Estimated number of categories.
         known: Number of those that are known.
     """
-    return min(max(distinct - known, 1), MAX_BUCKETS)
+    return min(max((distinct - known) // 8, 1), MAX_BUCKETS)
 
 
 def find_buckets(values: Iterable[str], buckets: int) -> np.ndarray:
     """Return the bucket of each string, 0 to ``buckets - 1``, as int32 (SipHash-2-4 of UTF-8)."""
-    hashes = (siphash24(value.encode(), key=_KEY).intdigest() % buckets for value in values)
-    return np.fromiter(hashes, np.int32)
+    digests = (siphash24(value.encode(), key=_KEY).digest() for value in values)
+    return np.fromiter((int.from_bytes(each, "little") % buckets for each in digests), np.int32)

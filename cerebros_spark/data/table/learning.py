@@ -277,7 +277,7 @@ class _Learner:
         if len(values) == 2 and not other:
             encoding = SIGNED
         buckets = 0
-        if other and column.is_named and encoding == EMBEDDED:
+        if other and column.is_named and encoding == EMBEDDED and _can_hash(surveyed, values):
             buckets, other = choose_buckets(surveyed.distinct or 0, len(values)), False
         return CategoryColumn(
             column.name,
@@ -289,6 +289,17 @@ class _Learner:
             encoding,
             buckets,
         )
+
+
+def _can_hash(surveyed: SurveyedColumn, known: Sequence[str | int]) -> bool:
+    """Return whether exported models see all digits of a category, which they hash.
+
+    They take integers as float64, unless known ones need more digits.
+    """
+    if surveyed.column.storage != INTEGER:
+        return True
+    largest = max(abs(int(surveyed.least or 0)), abs(int(surveyed.greatest or 0)))
+    return largest <= _EXACT or any(abs(int(value)) > _EXACT for value in known)
 
 
 def min_category_rows(rows: int) -> int:

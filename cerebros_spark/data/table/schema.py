@@ -63,10 +63,12 @@ class NumberColumn(_Column, frozen=True, tag="number"):
         return sum(self.missing)
 
 
-class CategoryColumn(_Column, frozen=True, tag="category"):
+# Without its defaults a column is stored as before hash buckets, so that old digests hold.
+class CategoryColumn(_Column, frozen=True, tag="category", omit_defaults=True):
     """Categories. A field is a code: 0 missing, 1 rare or unknown, 2 and up the known ones.
 
-    If there are hash buckets, their codes follow, and rare and unknown categories have these.
+    With hash buckets, their codes follow, and rare and unknown categories are hashed to these
+    instead of code 1.
 
     Attributes:
         name: Name of the column.

@@ -181,6 +181,10 @@ class SparkTable:
     def _integer_sql(self, name: str, data_type: str, zone: str) -> str:
         if data_type == "date":
             return f"unix_date({name}) * 86400000000L"
+        if data_type == "decimal":
+            integer = f"try_cast({name} as bigint)"
+            is_whole = f"coalesce({integer} = {name}, false)"
+            return f"if({name} is null, null, if({is_whole}, {integer}, {NO_CATEGORY}L))"
         if data_type in _FRACTIONAL:
             # Categories in training: a fraction is no category, but not missing either.
             number = f"cast({name} as double)"  # not floor, which overflows

@@ -13,6 +13,7 @@ import pytest
 from cerebros_spark.core.errors import DataError
 from cerebros_spark.data.table.arrow_table import ArrowTable
 from nas.data.frames import find_missing, make_table, to_arrow, to_column, to_frame
+from nas.data.new_rows import encode_rows
 
 
 def learn(frame: pd.DataFrame, **types: str):
@@ -84,6 +85,11 @@ def test_numbers_without_fractions_are_categories_if_the_user_says_so(kind):
     frame = pd.DataFrame({"x": values, "z": range(60)})
     (column, _) = learn(frame, x="categorical", z="numeric").columns
     assert (column.values, column.missing) == ((0, 1, 2), True)
+    digits = frame.assign(x=[kind(2**53 + 1)] * 60)
+    if kind is decimal.Decimal:
+        schema = learn(digits.iloc[:30].assign(x=[2**53 + 1, 5] * 15), x="categorical")
+        (codes,) = encode_rows(digits, schema, [["x"]])
+        assert set(codes[:, 0]) == {1}  # known, and not rounded
     frame.loc[3, "x"] = kind("0.5")
     with pytest.raises(DataError, match="'x' holds numbers with fractions"):
         learn(frame, x="categorical")
