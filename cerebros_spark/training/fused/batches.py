@@ -1,4 +1,4 @@
-"""Data rows of a shard, preprocessed and padded for fused networks."""
+"""Preprocessing and padding of a shard's data rows for fused networks."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ _MAX_EVALUATED, _MULTIPLE = 256, 8
 
 
 class PaddedRows(NamedTuple):
-    """Tensors of the data rows of a chunk, padded with zeros to whole batches.
+    """Data rows of a chunk as tensors, padded with zeros to whole batches.
 
     Attributes:
         x: Elements of all preprocessed inputs, ``(data rows, inputs)``, in the group's dtype.
-        y: Labels of each output, ``(data rows, label width)``.
-        weights: Weights in the loss, ``(data rows,)``, in the group's dtype; None if all are 1.
+        y: Labels, one tensor ``(data rows, label width)`` per output.
+        weights: Weight of each data row in the loss, ``(data rows,)``, in the group's dtype; None
+            if all weights are 1.
     """
 
     x: Any
@@ -34,11 +35,15 @@ class PaddedRows(NamedTuple):
 def pad_rows(
     chunk: Chunk, config: GroupConfig, class_weights: np.ndarray | None, batch_size: int
 ) -> PaddedRows:
-    """Preprocess the data rows of a chunk, and pad them to a multiple of ``batch_size``.
+    """Preprocess a chunk's data rows, and pad them to a multiple of ``batch_size``.
 
-    ``class_weights (classes + 1,)`` come from ``read_class_weights``; None if all are 1.
+    Args:
+        chunk: Data rows of a shard.
+        config: Configuration of the group, with its preprocessing layers and dtype.
+        class_weights: Result of ``read_class_weights``, ``(classes + 1,)``; None if all are 1.
+        batch_size: Number of data rows per step.
     """
-    padding = -len(chunk.order) % batch_size
+    padding = -len(chunk.y[0]) % batch_size
 
     def pad(values: Any) -> Any:
         return tf.pad(values, [[0, padding], *[[0, 0]] * (len(values.shape) - 1)])
@@ -56,16 +61,16 @@ def pad_rows(
 
 
 def get_evaluation_batch_size(rows: int) -> int:
-    """Return the number of data rows per evaluation step that needs the least padding.
+    """Return a number of data rows per evaluation step that needs little padding of ``rows``.
 
-    The result is the same for ``rows`` and for ``rows`` padded to a multiple of it.
+    The result does not change if ``rows`` is first rounded up to a multiple of the result.
     """
     steps = max(1, -(-rows // _MAX_EVALUATED))
     return max(1, -(-rows // (steps * _MULTIPLE))) * _MULTIPLE
 
 
 def _preprocess(values: np.ndarray, layers: str, dtype: str) -> Any:
-    """Apply the preprocessing layers to ``(data rows, ...)``; return ``(data rows, elements)``."""
+    """Apply an input's preprocessing layers, given as JSON; return ``(data rows, elements)``."""
     tensor = tf.constant(values)
     for kind, config in json.loads(layers):
         if kind == "InputLayer":

@@ -1,4 +1,4 @@
-"""Program of a group of networks, which trains several of them in each compiled call."""
+"""Program that trains several networks of a group in each compiled call."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ class FusedProgram:
     """Program that trains and evaluates the networks of one group.
 
     Args:
-        maps: State map of each network.
-        schedules: Learning rate schedule of each network; None if its state holds the rate.
-        step: Compiled calls of the group.
-        buffers: Memory for the vectors of one call; other programs use it between calls.
-        get_rows: Function that returns the padded rows of a chunk. Its arguments are the shard, the
-            chunk, and whether the rows are for training.
+        maps: State maps, one per network.
+        schedules: Learning rate schedules, one per network; None for a network whose model state
+            holds its learning rate.
+        step: Compiled training and evaluation calls of the group.
+        buffers: Memory for one call's state vectors; other programs use it between calls.
+        get_rows: Function that returns a chunk's data rows, padded. Its arguments are the shard,
+            the chunk, and whether the rows are for training.
+        passes: Number of passes over the data rows in each call of :meth:`train`.
     """
 
     def __init__(
@@ -38,24 +40,26 @@ class FusedProgram:
         step: CompiledStep,
         buffers: Buffers,
         get_rows: Callable[[ShardData, Chunk, bool], PaddedRows],
+        passes: int = 1,
     ) -> None:
         self._maps = tuple(maps)
         self._schedules = tuple(schedules)
         self._step = step
         self._buffers = buffers
         self._get_rows = get_rows
+        self._passes = passes
         self._states: list[UnpackedState] = []
         self._steps = 0
         self.nbytes = 4 * len(maps) * buffers.training[0].nbytes
 
     @property
     def is_loaded(self) -> bool:
-        """Whether the states are in memory: always, once they are loaded."""
+        """Always True, because the program keeps its loaded states in memory."""
         return True
 
     @property
     def traces(self) -> int:
-        """Number of times that a step of this padded shape was traced, by any program."""
+        """Number of times that a step was traced in this padded shape, by any program."""
         return self._step.traces
 
     @property
@@ -64,23 +68,27 @@ class FusedProgram:
         return self._steps
 
     def load(self, checkpoints: Sequence[bytes]) -> None:
-        """Set the states, one per network."""
+        """Load the model states, given as one checkpoint per network."""
         pairs = zip(self._maps, checkpoints, strict=True)
         self._states = [each.unpack(checkpoint) for each, checkpoint in pairs]
 
     def dump(self) -> list[bytes]:
-        """Return the states, one per network."""
+        """Return the current model states as one checkpoint per network."""
         return [each.pack(state) for each, state in zip(self._maps, self._states, strict=True)]
 
     def train(self, shard: ShardData, seeds: Sequence[int]) -> list[MetricVariables]:
-        """Train each network once on every data row of the shard, in the order of its seed."""
+        """Train each network on all data rows; return one set of metric variables each.
+
+        ``seeds`` holds one seed per network, for the order of the data rows and for dropout.
+        """
         orders = [derive_seed(seed, "order") for seed in seeds]
         metrics = []
         for group in self._split_groups(self._buffers.networks if shard.resident else 1):
-            # If the shard is streamed, its passes differ: train one network at a time.
-            passes = [shard.chunks(self._step.batch_size, order) for order in orders[group]]
+            # If the shard is streamed, each order has other chunks: train one network at a time.
+            batch = self._step.batch_size
+            visits = [shard.chunks(batch, order, self._passes) for order in orders[group]]
             total: Any = 0.0
-            for chunks in zip(*passes, strict=True):
+            for chunks in zip(*visits, strict=True):
                 rows = self._get_rows(shard, chunks[0], True)
                 order = [chunk.order for chunk in chunks]
                 total = total + self._train(group, rows, order, seeds[group])
@@ -88,7 +96,7 @@ class FusedProgram:
         return metrics
 
     def evaluate(self, shard: ShardData) -> list[MetricVariables]:
-        """Evaluate each network once on every data row of the shard."""
+        """Evaluate each network once on every data row; return one set of metric variables each."""
         total: Any = 0.0
         for chunk in shard.chunks(self._step.batch_size, None):
             rows = self._get_rows(shard, chunk, False)
@@ -99,22 +107,26 @@ class FusedProgram:
         return _to_metric_variables(total)
 
     def _split_groups(self, networks: int) -> list[slice]:
-        """Split the networks into calls of at most ``networks``; return the slice of each."""
+        """Split the networks into slices of at most ``networks``, one for each compiled call."""
         return [slice(first, first + networks) for first in range(0, len(self._maps), networks)]
 
     def _train(
         self, group: slice, rows: PaddedRows, orders: Sequence[np.ndarray], seeds: Sequence[int]
     ) -> np.ndarray:
-        """Train one call's networks in ``orders (data rows,)``; return their metric values."""
-        count, padded = len(orders[0]), rows.x.shape[0]
+        """Train the networks of one call; return ``(networks, metric values)``.
+
+        ``orders`` holds each network's data row indices, those of all passes, ``(visited,)``.
+        """
+        count = len(orders[0])
         steps = -(-count // self._step.batch_size)
+        padded = steps * self._step.batch_size
         maps, states, vectors = self._maps[group], self._states[group], self._buffers.training
         for each, state, vector in zip(maps, states, vectors, strict=False):
             each.write(state, vector)
         order = [np.pad(each, (0, padded - count)) for each in orders]
         dropout_seeds = [derive_seed(seed, "dropout") % 2**32 for seed in seeds]
         rates = [
-            plan_learning_rates(schedule, state, padded // self._step.batch_size)
+            plan_learning_rates(schedule, state, steps)
             for schedule, state in zip(self._schedules[group], states, strict=True)
         ]
         visits = Visits(
@@ -140,7 +152,7 @@ class FusedProgram:
         return np.asarray(sums)[: len(maps)]
 
     def _evaluate(self, group: slice, rows: PaddedRows, count: int) -> np.ndarray:
-        """Evaluate one call's networks; return ``(networks, metric values)``."""
+        """Evaluate the networks of one call; return ``(networks, metric values)``."""
         maps, states = self._maps[group], self._states[group]
         for each, state, vector in zip(maps, states, self._buffers.inference, strict=False):
             each.write_for_inference(state, vector)
@@ -154,16 +166,16 @@ class FusedProgram:
         return np.asarray(sums)[: len(maps)]
 
     def _stack(self, values: Sequence[Any], dtype: Any) -> Any:
-        """Stack one value ``(...)`` per network to a tensor ``(networks, ...)``, padded with 0."""
+        """Stack one value per network into a tensor ``(networks, ...)``, padded with 0."""
         stacked = np.zeros((self._buffers.networks, *np.shape(values[0])), dtype)
         stacked[: len(values)] = values
         return tf.constant(stacked)
 
 
 def plan_learning_rates(schedule: Any, state: UnpackedState, steps: int) -> np.ndarray:
-    """Return the learning rates of the next steps, ``(steps,)``.
+    """Return the learning rates of a network's next ``steps`` steps, ``(steps,)``.
 
-    ``schedule`` is a Keras schedule, or None if the state holds a constant rate.
+    ``schedule`` is a Keras schedule, or None if the model state holds a constant rate.
     """
     if schedule is None:
         return np.full(steps, state.learning_rate)
@@ -175,5 +187,5 @@ def plan_learning_rates(schedule: Any, state: UnpackedState, steps: int) -> np.n
 
 
 def _to_metric_variables(sums: np.ndarray) -> list[MetricVariables]:
-    """Convert ``(networks, metric values)`` to the metric variables of each network."""
+    """Convert ``sums (networks, metric values)`` to each network's metric variables."""
     return [tuple((float(value),) for value in row) for row in sums]

@@ -1,4 +1,4 @@
-"""Trainer of groups of Cerebros networks, with the results of training each network alone."""
+"""Trainer of groups of Cerebros networks, with the same results as training each one alone."""
 
 from __future__ import annotations
 
@@ -36,13 +36,14 @@ class _Trial:
     network: Network
     shape: PaddedShape | None
     batch_size: int
+    passes: int  # over a partition's rows in each visit
     class_weights: np.ndarray | None
     schedule: Any  # None if the state holds the learning rate
     maps: dict[PaddedShape, StateMap] = field(default_factory=dict)
 
 
 class FusedTrainer:
-    """Trainer that opens trials as one group, and keeps the compiled steps of each padded shape.
+    """Trainer that opens trials as one group, and keeps the compiled steps for each padded shape.
 
     Args:
         networks_per_call: Maximum number of networks per compiled call.
@@ -59,15 +60,16 @@ class FusedTrainer:
         )
 
     def open(self, specs: Sequence[TrialSpec]) -> FusedProgram:
-        """Open trials as one program, with their networks padded to one shape.
+        """Open trials as one program, with their networks padded to equal sizes.
 
         Raises:
             NotFusableError: If a network cannot be fused.
-            ArgumentError: If the trials differ in group configuration, shape or batch size.
+            ArgumentError: If the trials' group configurations, padded shapes, batch sizes or
+                numbers of passes differ.
         """
         trials = [self._parse(spec) for spec in specs]
         first = trials[0]
-        if len({(each.config, each.shape, each.batch_size) for each in trials}) > 1:
+        if len({(each.config, each.shape, each.batch_size, each.passes) for each in trials}) > 1:
             raise ArgumentError(
                 "cannot train these trials together: they differ in more than their wirings"
             )
@@ -88,12 +90,11 @@ class FusedTrainer:
                 each.maps[shape] = StateMap(each.config, each.network, step)
         maps = [each.maps[shape] for each in trials]
         schedules = [each.schedule for each in trials]
-        return FusedProgram(
-            maps, schedules, step, buffers, functools.partial(self._get_rows, first)
-        )
+        get_rows = functools.partial(self._get_rows, first)
+        return FusedProgram(maps, schedules, step, buffers, get_rows, first.passes)
 
     def release_memory(self, trial_ids: Sequence[str]) -> None:
-        """Free the memory of these trials; compiled steps are kept for later trials."""
+        """Release the memory of the given trials; compiled steps are kept for later trials."""
         for trial_id in trial_ids:
             self._trials.pop(trial_id, None)
 
@@ -105,6 +106,7 @@ class FusedTrainer:
                 *parse_network(program),
                 None if shape is None else PaddedShape.from_json(shape),
                 spec.batch_size,
+                spec.passes,
                 read_class_weights(program),
                 _read_schedule(program),
             )
@@ -113,7 +115,7 @@ class FusedTrainer:
     def _get_rows(
         self, trial: _Trial, shard: ShardData, chunk: Chunk, training: bool
     ) -> PaddedRows:
-        """Return the padded data rows of a chunk; those of a resident shard are cached."""
+        """Return a chunk's padded data rows; those of a shard that stays in memory are cached."""
         weights = trial.class_weights if training else None
         batch = trial.batch_size if training else get_evaluation_batch_size(len(chunk.order))
         if not shard.resident:
@@ -126,6 +128,6 @@ class FusedTrainer:
 
 
 def _read_schedule(program: Mapping[str, Any]) -> Any:
-    """Return the learning rate schedule of a program, or None for a constant rate."""
+    """Return a program's learning rate schedule; None if the rate is constant."""
     rate = program["compile"]["optimizer"]["config"]["learning_rate"]
     return keras.saving.deserialize_keras_object(rate) if isinstance(rate, dict) else None

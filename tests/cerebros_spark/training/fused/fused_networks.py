@@ -45,7 +45,9 @@ class Rows:
     def chunks(self, batch_size: int, seed: int | None, passes: int = 1) -> Iterator[Chunk]:
         order = np.arange(self.rows)
         if seed is not None:
-            order = np.random.Generator(np.random.PCG64(seed)).permutation(self.rows)
+            generator = np.random.Generator(np.random.PCG64(seed))
+            orders = [generator.permutation(self.rows) for _ in range(passes)]
+            order = np.concatenate(orders)
         yield Chunk(self.x, self.y, order, self.weights)
 
     def first(self, many: int) -> Rows:
@@ -121,11 +123,15 @@ class Trained:
     state: dict[str, np.ndarray]
 
 
-def spec_of(model: keras.Model, number: int = 0, shape: PaddedShape | None = None) -> TrialSpec:
+def spec_of(
+    model: keras.Model, number: int = 0, shape: PaddedShape | None = None, passes: int = 1
+) -> TrialSpec:
     program = json.loads(serialize_model(model))
     if shape is not None:
         program["fused"] = dataclasses.asdict(shape)
-    return TrialSpec(f"trial-{number}", number, "fused", json.dumps(program), 0, 1, BATCH)
+    return TrialSpec(
+        f"trial-{number}", number, "fused", json.dumps(program), 0, 1, BATCH, passes=passes
+    )
 
 
 def shape_of(models: Sequence[keras.Model]) -> PaddedShape:
@@ -143,10 +149,11 @@ def trained(
     rows: Rows,
     epochs: int = 3,
     shape: PaddedShape | None = None,
+    passes: int = 1,
 ) -> list[Trained]:
     """Train networks together, each with its own seeds."""
     trainer.release_memory([f"trial-{number}" for number in range(len(models))])
-    program = trainer.open([spec_of(model, i, shape) for i, model in enumerate(models)])
+    program = trainer.open([spec_of(model, i, shape, passes) for i, model in enumerate(models)])
     program.load([get_initial_state(model) for model in models])
     for epoch in range(epochs):
         metrics = program.train(rows, [10 * i + epoch for i in range(len(models))])
@@ -157,14 +164,16 @@ def trained(
     ]
 
 
-def trained_by_keras(models: Sequence[keras.Model], rows: Rows, epochs: int = 3) -> list[Trained]:
+def trained_by_keras(
+    models: Sequence[keras.Model], rows: Rows, epochs: int = 3, passes: int = 1
+) -> list[Trained]:
     """Train networks one by one, with the trainer of Keras models.
 
     Eagerly: to trace a network takes longer than these few steps.
     """
     results = []
     for number, model in enumerate(models):
-        program = KerasTrainer(eager=True).open([spec_of(model, number)])
+        program = KerasTrainer(eager=True).open([spec_of(model, number, None, passes)])
         program.load([get_initial_state(model)])
         for epoch in range(epochs):
             metrics = program.train(rows, [10 * number + epoch])
