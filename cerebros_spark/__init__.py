@@ -1,7 +1,7 @@
-"""Engine that trains many Keras models at once, while the data stays on its workers.
+"""Engine that trains many Keras models at once, while each worker keeps its data partition.
 
-The public names, listed in ``__init__.pyi``, load on first use. So importing the package does not
-import TensorFlow, PySpark or Petastorm.
+The public names, listed in ``__init__.pyi``, are loaded on first use, so importing the package does
+not import TensorFlow, PySpark or Petastorm.
 """
 
 from __future__ import annotations

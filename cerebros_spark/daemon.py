@@ -8,9 +8,9 @@ takes seconds of CPU time. This daemon imports them once::
 The package must be installed where executors run Python: packages shipped by Spark arrive too late.
 TensorFlow is imported but not initialized, so each worker still configures its threads and GPU.
 
-``keras.wrappers`` and ``keras.visualization`` do not work in these workers, as Keras is imported
-without scikit-learn and matplotlib, which would take half as long again. Functions that use them
-need Spark's own daemon.
+``keras.wrappers`` and ``keras.visualization`` do not work in these workers: Keras is imported
+without scikit-learn and matplotlib, because with them the import would take half as long again.
+Functions that use these modules need Spark's default daemon.
 """
 
 from __future__ import annotations

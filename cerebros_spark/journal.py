@@ -1,4 +1,4 @@
-"""Command ``python -m cerebros_spark.journal RUN``: print and audit the journal of a run."""
+"""Command ``python -m cerebros_spark.journal RUN``, which prints and audits a run's journal."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from cerebros_spark.runs.journal import format_record, journal_key, locate_run, 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print a journal and its faults; exit with status 1 if it has faults.
+    """Print a run's journal and its faults; exit with status 1 if there are any faults.
 
-    ``arguments`` defaults to those of the command line.
+    ``arguments`` are the command-line arguments; None means ``sys.argv[1:]``.
     """
     parser = argparse.ArgumentParser(
         prog="python -m cerebros_spark.journal", description="Print and audit the journal of a run."

@@ -1,4 +1,4 @@
-"""Command ``python -m cerebros_spark.replay RUN``: retrain trials and compare the results."""
+"""Command ``python -m cerebros_spark.replay RUN``, which retrains and compares trials."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from cerebros_spark.runs.journal import locate_run
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Replay trials and print the differences; exit with status 1 if there are differences.
+    """Replay trials and print the comparisons; exit with status 1 if any trial differs.
 
-    ``arguments`` defaults to those of the command line.
+    ``arguments`` are the command-line arguments; None means ``sys.argv[1:]``.
     """
     parser = argparse.ArgumentParser(
         prog="python -m cerebros_spark.replay",

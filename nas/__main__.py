@@ -1,4 +1,4 @@
-"""``python -m nas``: the command ``cerebros-spark``."""
+"""Entry point of ``python -m nas``, which runs the command ``cerebros-spark``."""
 
 from nas.cli.main import run
 

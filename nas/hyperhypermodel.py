@@ -1,4 +1,4 @@
-"""HyperHyperModel, the entry point, which checks arguments and runs searches."""
+"""HyperHyperModel, the entry point: checks its arguments and runs searches."""
 
 from __future__ import annotations
 
@@ -53,40 +53,45 @@ _GIB = 1024**3
 class HyperHyperModel:
     """Neural architecture search on data in a Spark cluster or in memory.
 
-    Arguments that ``autokeras.AutoModel`` has, too, are named as there.
+    Arguments shared with ``autokeras.AutoModel`` have the same names as there.
 
     Args:
-        inputs: AutoKeras input nodes, for example ``ak.Input()``; None with ``hypermodel``.
-        outputs: AutoKeras heads; None with ``hypermodel``. With inputs and heads alone, the search
-            covers Cerebros networks, or small networks for an ``ak.ImageInput`` or
-            ``ak.TextInput``. Otherwise it covers the graph of the blocks between them.
+        inputs: AutoKeras input nodes, for example ``ak.Input()``. Must be None if ``hypermodel`` is
+            given.
+        outputs: AutoKeras heads. Must be None if ``hypermodel`` is given. If the heads are not
+            connected to the inputs, ``space`` defines the networks between them; for an
+            ``ak.ImageInput`` or ``ak.TextInput``, these are small default networks. Otherwise, the
+            search covers the graph of blocks between inputs and heads.
         project_name: Name of the run in the store: letters, digits, ``.``, ``_`` and ``-``.
-        max_trials: Maximum number of trials, unless ``tuner_bind`` sets it. None runs all trials
-            that the tuner proposes: ``"grid"`` ends by itself, ``"random"`` does not.
-        directory: Folder or URL (``s3://bucket/prefix``) that contains the store's folder, unless
+        max_trials: Maximum number of trials, unless ``tuner_bind`` sets it. If None, all trials
+            that the tuner proposes are run. This requires a tuner that ends by itself, such as
+            ``"grid"``; ``"random"`` does not.
+        directory: Parent folder or URL (``s3://bucket/prefix``) of the store's folder. Ignored if
             ``resource_bind`` is given a store. Defaults to the working folder.
         objective: Metric to optimize, by name or as a ``keras_tuner.Objective``, unless
             ``tuner_bind`` sets it.
         tuner: Name of the tuner, unless ``tuner_bind`` sets it. An oracle or a tuner object, as in
             ``tuner_bind``, keeps its objective and number of trials.
-        overwrite: Whether to delete an earlier run of the same name. Otherwise ``fit`` resumes it:
-            finished work is kept, and a finished run returns its result at once, with a warning in
-            the log. Arguments, custom code and networks must be the same as when the run began.
-        seed: Seed of all random draws. None draws a new seed; a resumed run keeps its seed.
+        overwrite: Whether to delete an earlier run of the same name. If False, ``fit`` resumes that
+            run and keeps its finished work. If the run is finished, ``fit`` logs a warning and
+            returns the result at once. Arguments, custom code and networks must be the same as
+            when the run began.
+        seed: Seed of all random draws. If None, a new run draws a seed, and a resumed run keeps
+            its own.
         max_model_size: Maximum number of weights of a network; trials with larger networks fail.
-            None to disable.
-        space: Search space of networks between inputs and heads: ``nas.CerebrosSpace()``, bounds of
-            Cerebros networks; ``nas.TabularSpace()``, networks for tables in several families; or
-            ``"auto"``: the latter for tables, the former for arrays.
-        base_models: For transfer learning with Cerebros networks: for each index of an input, a
-            ``keras.Model`` that is applied to the input before the network.
-        hypermodel: Definition of the networks that replaces inputs and outputs: a function
-            ``build(hp)`` that returns a compiled ``keras.Model``; a ``keras_tuner.HyperModel``; or
-            one ``keras.Model``, or a ``FixedModel`` of it, with a searched optimizer, learning rate
-            and batch size. Frozen layers of such a model keep their weights, and the others start
-            from new weights; ``FixedModel(model, keep_weights=True)`` keeps all weights. A network
-            that ``build`` returns starts from the weights it has. Losses and metrics are those of
-            ``compile``. In any space, a hyperparameter ``batch_size`` sets the trial's batch size.
+            None for no limit.
+        space: Search space of the networks between inputs and heads. ``nas.CerebrosSpace()``
+            contains Cerebros networks, and ``nas.TabularSpace()`` several families of networks for
+            tables. ``"auto"`` or None selects the latter for tables and the former for arrays.
+        base_models: Models for transfer learning with Cerebros networks, by input index. Each
+            ``keras.Model`` is applied to its input before the network.
+        hypermodel: Definition of the networks, instead of inputs and outputs. Either a function
+            ``build(hp)`` that returns a compiled ``keras.Model``, or a ``keras_tuner.HyperModel``;
+            such a network starts from the weights that it has when it is returned. Or a
+            ``keras.Model`` or ``FixedModel``, whose optimizer, learning rate and batch size are
+            searched. Its frozen layers keep their weights, and the others start from new weights;
+            ``FixedModel(model, keep_weights=True)`` keeps all weights. Losses and metrics are those
+            of ``compile``. In any space, a hyperparameter ``batch_size`` sets a trial's batch size.
         custom_objects: Custom layers, losses, metrics and functions by name, which are sent to the
             workers. Objects registered with ``keras.saving.register_keras_serializable`` need not
             be listed.
@@ -175,35 +180,41 @@ class HyperHyperModel:
             store: Store of data, model states and the journal; defaults to a folder named after the
                 project.
             feature_columns: Names of the feature columns: one list for one input, or a list of
-                lists for several inputs. None for all columns that have no other role; required
-                for a Spark DataFrame with an AutoKeras graph or a custom builder.
+                lists for several inputs. None selects all columns that have no other role.
+                Required for a Spark DataFrame with an AutoKeras graph or a custom builder.
             label_columns: Names of the label columns, in the same form.
             validation: Fraction of the rows used for validation, or name of a boolean column that
-                marks them. ``"auto"`` is a fifth of the rows; on tables of up to 30,000 rows, the
-                best configurations are then cross-validated in 5 folds, of which this is one.
+                marks the validation rows. ``"auto"`` uses a fifth of the rows; on tables of up to
+                30,000 rows, the best configurations are then cross-validated in 5 folds, of which
+                this fifth is one.
             evaluation_metric: Keras metric, or list of metrics, to report besides those of the
                 heads: by name, as a class or as an object. A metric of one-hot labels also accepts
                 class indices. ``"f1_score"`` by name is the macro average over the classes.
             max_concurrent_trials: Maximum number of trials in flight. Defaults to twice the number
-                of workers; up to 8 times if a worker would be idle (not if ``reproducible``); and
-                up to 64 times if trials train together and the tuner is not adaptive.
-            shard_memory: Bytes of decoded rows that a worker keeps; a larger shard is streamed.
-                Defaults to 1 GiB.
-            program_memory: Approximate bytes of compiled networks that a worker keeps. Defaults to
-                2 GiB.
-            sample_weight_column: Column of a Spark or pandas DataFrame with the sample weights,
-                numbers of at least 0. They weight the losses of training and validation, as
-                ``sample_weight`` of ``keras.Model.fit`` does. Of the metrics, they weight only the
-                ``weighted_metrics`` that a user's network is compiled with.
-            column_types: Kinds of columns by name, where the types of a table are not enough:
-                ``"numerical"``, ``"categorical"``, ``"boolean"``, ``"datetime"``, ``"vector"``, or
-                ``"ignore"`` to leave a column out.
-            group_column: Column of a table whose groups are not split: all rows of a group train,
-                or all validate. It is no feature unless ``feature_columns`` names it.
-            time_column: Column of dates, times or numbers: the latest rows validate.
-            collect_rows: Number of rows up to which a Spark DataFrame is prepared on the driver,
-                in two Spark jobs, if the networks take raw tables and its columns are numbers,
-                booleans, strings and times of up to 64 MiB. 0 to use the executors always.
+                of workers, but up to 8 times that number if a worker would otherwise be idle (not
+                if ``reproducible``), and up to 64 times if trials train together and the tuner is
+                not adaptive.
+            shard_memory: Maximum memory, in bytes, for the decoded rows that a worker keeps; a
+                larger shard is streamed. Defaults to 1 GiB.
+            program_memory: Approximate maximum memory, in bytes, for the compiled networks that a
+                worker keeps. Defaults to 2 GiB.
+            sample_weight_column: Column of a Spark or pandas DataFrame that contains the sample
+                weights, numbers of at least 0. They weight the training and validation losses, as
+                the ``sample_weight`` argument of ``keras.Model.fit`` does. The only metrics they
+                weight are the ``weighted_metrics`` that a user's network is compiled with. None if
+                rows have no weights.
+            column_types: Kind of each listed column, by name, for columns whose kind cannot be
+                inferred from their type: ``"numerical"``, ``"categorical"``, ``"boolean"``,
+                ``"datetime"``, ``"vector"``, or ``"ignore"`` to exclude the column.
+            group_column: Column of a table that identifies groups. All rows of a group are used
+                either for training or for validation. The column is a feature only if
+                ``feature_columns`` lists it.
+            time_column: Column of dates, times or numbers by which the rows are ordered: the latest
+                rows are used for validation.
+            collect_rows: Maximum number of rows of a Spark DataFrame to prepare on the driver, in
+                two Spark jobs. This applies if the networks take raw tables and the columns are
+                numbers, booleans, strings and times of up to 64 MiB in all. If 0, the executors
+                always prepare the data.
 
         Raises:
             ArgumentError: If an argument is invalid.
@@ -249,21 +260,22 @@ class HyperHyperModel:
         Args:
             tuner: Name of the tuner: ``"auto"`` (``"portfolio"`` for tables and for graphs of
                 blocks, otherwise ``"random"``), ``"portfolio"`` (strong configurations first),
-                ``"random"``, ``"grid"``, ``"greedy"``, ``"bayesian"``, ``"asha"``, ``"hyperband"``,
-                ``"deephyper"`` (an optional extra); or a
-                ``keras_tuner.Oracle``, or an object with the methods of ``nas.Tuner``. An oracle or
-                object keeps its overrides, and its objective and number of trials unless they are
-                given here.
+                ``"random"``, ``"grid"``, ``"greedy"``, ``"bayesian"``, ``"asha"``, ``"hyperband"``
+                or ``"deephyper"`` (an optional extra). Or a ``keras_tuner.Oracle``, or an object
+                with the methods of ``nas.Tuner``. An oracle or object keeps its own search-space
+                overrides; it also keeps its objective and number of trials unless they are given
+                here.
             hyperparameters: ``keras_tuner.HyperParameters`` that override the search space of a
-                named tuner, for example with ``hp.Fixed("learning_rate", 1e-4)``.
-            objective: Name of a metric, or a ``keras_tuner.Objective``. None keeps the one bound
-                before.
-            max_trials: Maximum number of trials. None keeps the number bound before; if that is
-                None, too, ``"grid"`` covers the whole grid.
-            overwrite: Whether to delete an earlier run of the same name; None keeps the
-                constructor's setting.
-            max_consecutive_failed_trials: Number of consecutive failed trials that ends the search
-                with an error, which shows the first failure; None to disable.
+                named tuner, for example with ``hp.Fixed("learning_rate", 1e-4)``. None for no
+                overrides.
+            objective: Name of a metric, or a ``keras_tuner.Objective``. If None, the previously
+                bound objective is kept.
+            max_trials: Maximum number of trials. If None, the previously bound number is kept; if
+                that is None, too, ``"grid"`` covers the whole grid.
+            overwrite: Whether to delete an earlier run of the same name. If None, the
+                constructor's setting is kept.
+            max_consecutive_failed_trials: Number of consecutive failed trials after which the
+                search ends with an error that shows the first failure. None for no limit.
             **options: Options of the named tuner, for example ``exploration=0.3`` for ``"greedy"``;
                 see its class in ``nas.tuners.algorithms``.
 
@@ -310,49 +322,53 @@ class HyperHyperModel:
     ) -> ModelSelectionResult:
         """Run the search, or resume an unfinished run of the same project in the same store.
 
-        After an interruption (Ctrl-C, SIGTERM or a cluster error), :attr:`result` has the trials so
-        far. The next call with the same arguments resumes the run.
+        After an interruption (Ctrl-C, SIGTERM or a cluster error), :attr:`result` contains the
+        trials so far. The next call with the same arguments resumes the run.
 
         Args:
-            x: A table: a Spark or pandas DataFrame or an Arrow table, whose columns may be numbers,
-                strings, booleans, dates, vectors and missing values; see ``docs/tables.md``. Or
-                features of numbers: arrays of shape ``(rows, …)``, a list of arrays (one per
-                input), or a dict of arrays.
-            y: Name of the label's column in a table; or the labels of in-memory data. None if
+            x: A table: a Spark or pandas DataFrame or an Arrow table, whose columns may contain
+                numbers, strings, booleans, dates, vectors and missing values; see
+                ``docs/tables.md``. Or numeric features: an array of shape ``(rows, …)``, a list of
+                arrays (one per input), or a dict of arrays.
+            y: Name of the label column in a table, or the labels of in-memory data. None if
                 ``label_columns`` is bound.
-            batch_size: Rows per training step. Defaults to 32; for a raw table with a space, to 32
-                up to 1,024 for large tables.
+            batch_size: Rows per training step. Defaults to 32; for a raw table searched with a
+                space, to between 32 and 1,024, more for larger tables.
             epochs: Maximum number of epochs of a trial. If None, it is 1,000, and a trial also
                 stops when its ``val_loss`` has not improved by 1e-4 for 10 epochs, as in AutoKeras.
-                The networks of a space for a raw table have a schedule, and by default 6 to 128
-                epochs, fewer for larger tables.
-            callbacks: Keras callbacks, of which every trial uses copies. They are called at the
-                ends of epochs, with the metrics over all rows; callbacks that need batches are
-                rejected. A resumed run restores their plain attributes, or passes what
-                ``get_state`` returned to ``set_state``. ``keras.callbacks.TensorBoard`` writes a
-                folder for each trial. Observers (``nas.SearchObserver``, ``nas.MLflowLogger``)
-                follow the whole search.
-            validation_split: Fraction of the rows used for validation, instead of the bound one.
-                The rows are drawn at random, in proportion to the classes. Keras and AutoKeras take
-                the last rows, as ``shuffle=False`` does here.
+                For a raw table searched with a space, networks follow a learning-rate schedule and
+                the default is 6 to 128 epochs, fewer for larger tables.
+            callbacks: Keras callbacks; every trial uses its own copies. They are called when an
+                epoch ends, with the metrics over all rows; callbacks that need batches are
+                rejected. A resumed run restores a callback's plain attributes or, if it has
+                ``get_state``, passes the saved state to ``set_state``.
+                ``keras.callbacks.TensorBoard`` writes one folder per trial. Observers
+                (``nas.SearchObserver``, ``nas.MLflowLogger``) follow the whole search.
+            validation_split: Fraction of the rows used for validation. None for the ``validation``
+                bound by :meth:`resource_bind`. The rows are drawn at random, stratified by class.
+                Keras and AutoKeras take the last rows, as ``shuffle=False`` does here.
             validation_data: Validation rows, instead of a fraction: ``(x, y)`` or
-                ``(x, y, sample_weight)`` for arrays, a Spark DataFrame for a Spark DataFrame.
+                ``(x, y, sample_weight)`` for arrays, or a Spark DataFrame if ``x`` is one.
             verbose: 0 to hide progress.
-            input_shape: Shape of one row of the input, for example if a flat column holds an image.
-            reproducible: Whether results are bit-for-bit repeatable: the same seed, data and number
-                of workers give the same leaderboard and weights. Costs some speed.
+            input_shape: Shape of one input row, for example if a flat column contains images. None
+                for the shape of the data.
+            reproducible: Whether results are repeatable bit for bit: the same seed, data and number
+                of workers give the same leaderboard and weights. This costs some speed.
             class_weight: Weight of each class in the training loss, by class index, as in
-                ``keras.Model.fit``; missing classes have weight 1. For a single output with
-                classes. It is multiplied by the row's sample weight.
+                ``keras.Model.fit``; missing classes have weight 1. Only for a single output with
+                classes. A row's sample weight is multiplied by it.
             sample_weight: Sample weights of arrays, of shape ``(rows,)``, each at least 0; for a
                 DataFrame, see :meth:`resource_bind`.
-            shuffle: Whether to draw the validation rows at random. False takes the last rows of
-                arrays, for rows in order of time. Rows of a Spark DataFrame have no order; mark
-                them in a boolean column. Training rows are shuffled in either case.
-            max_seconds: Limit of the time that ``fit`` takes, with preparation, cross-validation
-                and ensemble; None for no limit. It ends with the best result so far.
-            ensemble_size: Maximum number of configurations in the ensemble that predicts; 1 for
-                the best network alone. Defaults to 8 for a raw table with a space, else to 1.
+            shuffle: Whether to draw the validation rows at random. If False, the last rows of the
+                arrays are used, which suits rows in chronological order. Rows of a Spark DataFrame
+                have no order; mark its validation rows in a boolean column. Training rows are
+                shuffled in either case.
+            max_seconds: Time limit for ``fit`` in seconds, including preparation, cross-validation
+                and ensemble; None for no limit. When it is reached, ``fit`` returns the best result
+                so far.
+            ensemble_size: Maximum number of configurations in the ensemble that makes the
+                predictions; 1 to use the best network alone. Defaults to 8 for a raw table searched
+                with a space, and otherwise to 1.
 
         Returns:
             The result of the search.
@@ -386,7 +402,7 @@ class HyperHyperModel:
                 validation=AUTO_FRACTION if validation == AUTO else validation,
                 validation_data=validation_data,
                 sample_weight=sample_weight,
-                # Not the seed of the run: without one, every run would prepare the same data again.
+                # Not the run's seed: if it is drawn, every run would prepare the same data again.
                 seed=0 if self._seed is None else self._seed,
                 shuffle=shuffle,
                 inspect=lambda prepared: resolve_data(config, prepared),
@@ -415,17 +431,17 @@ class HyperHyperModel:
     ) -> ModelSelectionResult:
         """Run the search on data that an earlier ``fit`` prepared in the same store.
 
-        ``data`` is the fingerprint of the prepared data; None if the store holds only one data set.
-        Sample weights that were prepared with it are used. ``prep_x``, some inputs of shape
-        ``(rows, …)``, is another way to give the ``input_shape`` of images and the like, as in the
-        AutoKeras extension of Cerebro. ``prep_y``, their labels, is not needed, because those of
-        the prepared data are known. The other arguments are those of :meth:`fit`.
+        ``data`` is the fingerprint of the prepared data; it may be None if the store contains only
+        one data set. Sample weights prepared with the data are used. As in the AutoKeras extension
+        of Cerebro, ``prep_x``, sample inputs of shape ``(rows, …)``, can define ``input_shape`` for
+        inputs such as images. ``prep_y``, the labels of ``prep_x``, is not needed, because the
+        labels of the prepared data are known. The other arguments are those of :meth:`fit`.
 
         Raises:
-            ArgumentError: If ``prep_x`` and ``prep_y`` have different numbers of rows, or
-                ``prep_x`` another shape than ``input_shape``.
-            DataError: If there is no such data, or its number of partitions differs from the number
-                of workers.
+            ArgumentError: If ``prep_x`` and ``prep_y`` have different numbers of rows, or if the
+                row shape of ``prep_x`` differs from ``input_shape``.
+            DataError: If the store does not contain the data, or if the number of its partitions
+                differs from the number of workers.
         """
         began = time.monotonic()
         if prep_x is not None:
@@ -453,7 +469,7 @@ class HyperHyperModel:
 
     @property
     def result(self) -> ModelSelectionResult:
-        """Result of the last ``fit``; raises NotFittedError before the first."""
+        """Result of the last ``fit``; raises NotFittedError if there has been none."""
         if self._result is None:
             raise NotFittedError("nothing has been searched yet: call fit() first")
         return self._result
@@ -461,19 +477,20 @@ class HyperHyperModel:
     def predict(
         self, x: Any, batch_size: int = 32, verbose: int = 0
     ) -> DataFrame | np.ndarray | list[np.ndarray]:
-        """Predict the outputs of the best network.
+        """Predict with the ensemble, if there is one, and otherwise with the best network.
 
         Args:
             x: A Spark DataFrame, or in-memory data as in :meth:`fit`.
-            batch_size: Rows per step, for arrays.
-            verbose: Passed to Keras, for in-memory data.
+            batch_size: Rows per prediction step, for in-memory data.
+            verbose: Verbosity passed to Keras, for in-memory data.
 
         Returns:
-            The Spark DataFrame with output columns added (see ``ModelSelectionResult.transform``);
-            or an array of shape ``(rows, outputs)``, a list of them for several outputs.
+            For a Spark DataFrame, the DataFrame with output columns added (see
+            ``ModelSelectionResult.transform``). Otherwise, an array of shape ``(rows, width)``, or
+            a list of such arrays if there are several outputs.
 
         Raises:
-            NotFittedError: Before ``fit``.
+            NotFittedError: If ``fit`` has not been called.
             DataError: If a column is missing.
         """
         if is_spark(x):
@@ -490,23 +507,24 @@ class HyperHyperModel:
         *,
         sample_weight: np.ndarray | Sequence[float] | None = None,
     ) -> list[float] | dict[str, float]:
-        """Evaluate the best network: compute its loss and metrics over all rows.
+        """Compute loss and metrics over all rows, for the ensemble or else the best network.
 
         Args:
-            x: A Spark DataFrame with features and labels, evaluated on the executors; or arrays.
-            y: Labels of arrays, or the name of the label's column in a table.
-            batch_size: Rows per step.
-            verbose: Passed to Keras.
-            return_dict: Whether to return the values by name.
-            sample_weight: Sample weights of arrays, of shape ``(rows,)``; None for weights of 1,
-                even if the search was weighted.
+            x: A Spark DataFrame with features and labels, which is evaluated on the executors; or
+                in-memory data as in :meth:`fit`.
+            y: Labels of arrays, or the name of the label column in a table.
+            batch_size: Rows per evaluation step.
+            verbose: Verbosity passed to Keras, for in-memory data.
+            return_dict: Whether to return a dict by name instead of a list.
+            sample_weight: Sample weights of in-memory data, of shape ``(rows,)``. If None, all rows
+                have weight 1, even if the search used sample weights.
 
         Returns:
-            As ``keras.Model.evaluate``: a list that begins with the loss, or a dict.
+            The same as ``keras.Model.evaluate``: a list that begins with the loss, or a dict.
 
         Raises:
             ArgumentError: If ``sample_weight`` is given with a Spark DataFrame.
-            NotFittedError: Before ``fit``.
+            NotFittedError: If ``fit`` has not been called.
             DataError: If a column is missing.
         """
         result = self.result
@@ -519,18 +537,18 @@ class HyperHyperModel:
         return values if return_dict else list(values.values())
 
     def describe(self, x: Any, y: str | None = None) -> TableDescription:
-        """Describe a raw table before any work: columns, classes, and likely leaks of the label.
+        """Describe a raw table before a search: columns, classes, and likely target leakage.
 
         Args:
             x: A Spark or pandas DataFrame, or an Arrow table.
-            y: Name of the label's column; None for the bound one.
+            y: Name of the label column. If None, the first bound label column is used, if any.
 
         Returns:
-            The description; print it, or see its attributes.
+            The description, which can be printed; its attributes have the details.
 
         Raises:
-            ArgumentError: If a column has a type that cannot be used.
-            DataError: If there is no such label, or there are no rows.
+            ArgumentError: If a column's type is not supported.
+            DataError: If the label column does not exist, or if the table has no rows.
         """
         bound = self._resources
         types: dict[str, str] = {}
@@ -545,7 +563,7 @@ class HyperHyperModel:
 
     @property
     def tuner(self) -> TunerSummary:
-        """The bound tuner, with the summary methods of ``keras_tuner.Tuner``."""
+        """View of the bound tuner, with the summary methods of ``keras_tuner.Tuner``."""
         return TunerSummary(self._search_space, lambda: self.result)
 
     def search_space_summary(self) -> str:
@@ -561,19 +579,20 @@ class HyperHyperModel:
         return self.result.get_best_hyperparameters(num_trials)
 
     def export_model(self, raw: bool = True) -> keras.Model:
-        """Return the best network as a plain ``keras.Model``, which Keras alone saves and loads.
+        """Return the ensemble, or else the best network, as a plain ``keras.Model``.
 
-        Its inputs are the columns of the raw table that ``fit`` was given, by name; with
-        ``raw=False``, the encoded matrix. See :meth:`nas.ModelSelectionResult.export_model`.
-        It is compiled without metrics that Keras cannot compute from class indices, such as
-        ``F1Score``; :meth:`evaluate` reports them.
+        The model needs only Keras to be saved and loaded. If ``raw`` is True, its inputs are the
+        columns of the raw table that was passed to ``fit``, by name; otherwise, the encoded matrix.
+        See :meth:`nas.ModelSelectionResult.export_model`. The model is compiled without metrics
+        that Keras cannot compute from class indices, such as ``F1Score``; :meth:`evaluate` reports
+        them.
         """
         return self.result.export_model(raw)
 
     # Inside ------------------------------------------------------------------------------
 
     def _search_space(self) -> keras_tuner.HyperParameters:
-        """Return the search space of the last ``fit``; before, the part of it that is known."""
+        """Return the search space of the last ``fit``, or if there was none, its known part."""
         if self._last_tuner is not None:
             return self._last_tuner.hyperparameters
         overrides = self._tuner_binding.hyperparameters
@@ -585,7 +604,7 @@ class HyperHyperModel:
     def _configure(
         self, callbacks: Any, class_weight: Mapping[int, float] | None, **options: Any
     ) -> SearchConfig:
-        """Return the search configuration; ``options`` are further attributes of it."""
+        """Return the search configuration; ``options`` sets its remaining attributes."""
         if self._resources is None:
             self.resource_bind()
         assert self._resources is not None

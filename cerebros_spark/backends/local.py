@@ -1,6 +1,6 @@
-"""Backend with workers as threads of this process.
+"""Backend that runs workers as threads of this process.
 
-It needs no Spark. Other backends must give the same results.
+It does not need Spark. Other backends must give the same results.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class LocalBackend:
         threads_per_worker: Number of TensorFlow threads per operation. It applies to the whole
             process, and only if TensorFlow has not been used yet.
         reader: Library that reads the shards: ``"petastorm"`` or ``"arrow"`` (pyarrow alone), with
-            equal results. Defaults to the driver's environment variable ``CEREBROS_SPARK_READER``;
-            without it, to Petastorm if it can be imported.
+            equal results. Defaults to the driver's environment variable ``CEREBROS_SPARK_READER``
+            or, if that is not set, to Petastorm if it can be imported, else pyarrow.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class LocalBackend:
         self._events: queue.Queue[WorkerEvent | BaseException] = queue.Queue()
 
     def check(self, store: Store) -> None:
-        """Check the reader; configure TensorFlow's threads, fixed after its first use."""
+        """Check the reader and configure TensorFlow's threads, which are fixed once it is used."""
         choose_reader(self.reader)
         tensorflow_runtime.configure(self.threads, None, False, self.num_workers, defer=True)
 
@@ -80,7 +80,7 @@ class LocalBackend:
         self._links[worker].send(assignment)
 
     def next_event(self, timeout: float) -> WorkerEvent | None:
-        """Return the next event of any worker; None after ``timeout`` seconds."""
+        """Return the next event of any worker; None if none occurs within ``timeout`` seconds."""
         try:
             event = self._events.get(timeout=timeout)
         except queue.Empty:

@@ -1,4 +1,4 @@
-"""Backend with workers as long-lived Spark tasks, which Spark places, restarts and gives GPUs."""
+"""Backend whose workers are long-lived tasks that Spark places, restarts and assigns GPUs to."""
 
 from __future__ import annotations
 
@@ -45,21 +45,21 @@ class SparkBackend:
     up, a new job replaces the old one. The other workers are unaffected.
 
     Args:
-        spark_context: The SparkContext, or the SparkSession. Defaults to the active one.
+        spark_context: A SparkContext or SparkSession. Defaults to the active SparkContext.
         num_workers: Number of workers, and of data partitions. Defaults to the number of task
             slots in the cluster.
         start_timeout: Seconds to wait for all workers to start, or for a lost worker to return.
             Defaults to 120, or 600 if executors unpack archives (``spark.archives``).
         lease: Seconds without progress after which a worker is considered dead and its task is
             restarted. Progress is a training step or, before the first step, a second of CPU time.
-        port: Driver port that workers connect to, for networks that restrict ports; 0 for a free
-            one.
+        port: Driver port that workers connect to, for networks that restrict ports; 0
+            chooses a free port.
         reader: Library that reads the shards: ``"petastorm"`` or ``"arrow"`` (pyarrow alone), with
-            equal results. Defaults to the driver's environment variable ``CEREBROS_SPARK_READER``;
-            without it, to Petastorm if it can be imported.
+            equal results. Defaults to the driver's environment variable ``CEREBROS_SPARK_READER``
+            or, if that is not set, to Petastorm if it can be imported, else pyarrow.
 
     Raises:
-        ArgumentError: If there is no SparkContext, as in a session of Spark Connect, or an
+        ArgumentError: If there is no SparkContext (a Spark Connect session has none), or an
             argument is invalid.
     """
 
@@ -97,7 +97,7 @@ class SparkBackend:
         self._watch_at = 0.0  # monotonic time of the next check of the workers
 
     def check(self, store: Store) -> None:
-        """Check reader, versions and task slots, and that executors can read the store."""
+        """Check the reader, versions and task slots, and that executors can read the store."""
         choose_reader(self.reader)
         check_speculation(self._context)
         check_stack(self._context)
@@ -157,7 +157,7 @@ class SparkBackend:
         self._get_server().send(worker, assignment)
 
     def next_event(self, timeout: float) -> WorkerEvent | None:
-        """Return the next event of any worker; None after ``timeout`` seconds."""
+        """Return the next event of any worker; None if none occurs within ``timeout`` seconds."""
         if self._ready:
             return self._ready.popleft()
         server = self._get_server()
@@ -208,7 +208,7 @@ class SparkBackend:
     # Lost workers ------------------------------------------------------------------------
 
     def _handle_loss(self, server: DriverServer, event: WorkerLost) -> None:
-        """Kill the task of a lost worker unless it ends by itself, so that Spark restarts it."""
+        """Kill a lost worker's task so that Spark restarts it, unless the task ends by itself."""
         self._loss_reasons[event.worker] = event.reason
         attempt = server.sessions[event.worker].lost_process_info().get("attempt")
         if not event.fatal and attempt is not None:

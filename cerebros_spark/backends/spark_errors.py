@@ -1,4 +1,4 @@
-"""Spark's errors in words, without the stack traces of Java."""
+"""Readable messages for Spark errors, without Java stack traces."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from cerebros_spark.core.errors import BackendError
 
 @contextlib.contextmanager
 def explain_python_mismatch() -> Iterator[None]:
-    """Raise BackendError with advice if workers compute a DataFrame with another Python.
+    """Raise BackendError, with advice, if the block fails because workers run another Python.
 
-    A DataFrame that was made from Python objects remembers the Python of the workers at that time.
+    A DataFrame created from Python objects keeps using the workers' Python of that time.
     """
     try:
         yield
@@ -29,7 +29,7 @@ def explain_python_mismatch() -> Iterator[None]:
 
 
 def summarize_spark_error(error: BaseException) -> str:
-    """Summarize an error in one line; of a Java error, use the innermost cause."""
+    """Return a one-line summary: a Python worker's error, else Java's innermost cause."""
     reason = _find_python_error(str(error))
     if reason:
         return reason
@@ -43,7 +43,7 @@ def summarize_spark_error(error: BaseException) -> str:
 
 
 def _find_python_error(text: str) -> str:
-    """Return the error at the end of a text's last Python traceback; empty if there is none."""
+    """Return the final error of a text's last Python traceback; empty if there is no traceback."""
     _, separator, after = text.rpartition("Traceback (most recent call last):\n")
     lines = (line for line in after.splitlines() if line and not line[0].isspace())
     reason = next(lines, "") if separator else ""
@@ -52,7 +52,10 @@ def _find_python_error(text: str) -> str:
 
 
 def describe_job_error(error: BaseException | None) -> str:
-    """Describe why a job ended, without the JVM's stack trace but with any Python traceback."""
+    """Describe why a Spark job ended, with any Python traceback but without the JVM's.
+
+    ``error`` is the job's exception, or None if its tasks ended without one.
+    """
     text = str(error) if error else "its tasks ended before the run"
     if "No module named 'cerebros_spark'" in text:
         return (

@@ -1,4 +1,4 @@
-"""Spark jobs of a backend, and the functions that their tasks run."""
+"""A backend's Spark jobs, and the functions that their tasks run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cerebros_spark.worker.worker import Worker
 
 
 class SparkJob:
-    """Spark job that runs in a thread of the driver.
+    """Spark job, started by calling ``action`` in a thread of the driver.
 
     Attributes:
         error: The exception that ended the job; None if it is running or has succeeded.
@@ -63,7 +63,7 @@ class SparkJob:
 def make_worker_task(
     config: WorkerConfig, access: Access, heartbeat_seconds: float
 ) -> Callable[[int], None]:
-    """Make the function of a Spark task that runs a worker until the run has ended.
+    """Return a task function that runs the worker with a given index until the run ends.
 
     Raises:
         ArgumentError: If a custom object cannot be pickled.
@@ -110,9 +110,10 @@ def make_worker_task(
 
 
 def make_worker_check(store: Store, token: str) -> Callable[[int], tuple[str, str]]:
-    """Make the function of a Spark task that checks the store.
+    """Return a task function that checks whether its Spark task can read the store.
 
-    The task returns its version of pyspark, and an error message, which is empty without an error.
+    ``token`` is the run ID of the probe that the driver wrote. The function ignores its argument
+    and returns the task's pyspark version and an error message, which is empty on success.
     """
 
     def check(_: int) -> tuple[str, str]:
@@ -131,8 +132,8 @@ def configure_task(threads: int | None = None, deterministic: bool = False) -> N
     """Configure TensorFlow's threads, determinism and GPU in a Spark task.
 
     Args:
-        threads: Number of threads. Defaults to the number of CPUs of the task.
-        deterministic: Use operations that give bit-identical results each time.
+        threads: Number of threads. Defaults to the task's number of CPUs.
+        deterministic: Whether to use only operations that give bit-identical results each time.
     """
     from pyspark import TaskContext
 

@@ -1,4 +1,4 @@
-"""Start of a Spark session with a Java, the driver's Python, and workers that start fast."""
+"""Start of Spark sessions with a suitable Java, the driver's Python and fast-starting workers."""
 
 from __future__ import annotations
 
@@ -44,23 +44,26 @@ def start_spark(
     app_name: str = "cerebros_spark",
     settings: Mapping[str, str] | None = None,
 ) -> SparkSession:
-    """Start a Spark session, or return the active one, whose settings stay as they are.
+    """Start a Spark session, or return the active one without changing its settings.
 
-    It needs no installed Java (:func:`set_java_home`). Unless ``PYSPARK_PYTHON`` is set, workers
-    run the driver's Python, or one at the same path on other machines.
+    Java need not be installed (see :func:`set_java_home`). Unless ``PYSPARK_PYTHON`` is set,
+    workers run the driver's Python; on other machines, the Python at the same path.
 
     Args:
         master: Spark's master URL. A script that ``spark-submit`` started uses the master of
             ``spark-submit`` instead. Defaults to ``"local[*]"``, this machine with all its cores.
-        app_name: Name of the application in Spark's pages.
-        settings: More settings of Spark, by name. They override those of this function, which turn
-            off Spark's pages and console progress unless ``spark-submit`` started the script, and
-            with a local master let Spark use a quarter of the machine's memory, from 1 to 8 GiB,
-            unless ``SPARK_DRIVER_MEMORY`` or ``spark-defaults.conf`` sets it. (Spark's own default
-            is 1 GiB.)
+        app_name: Name of the application in Spark's web UI.
+        settings: Additional Spark settings by name, which override this function's own. Unless
+            ``spark-submit`` started the script, those turn off Spark's web UI and console
+            progress. With a local master, they also set the driver's memory to a quarter of the
+            machine's (from 1 to 8 GiB; Spark's default is 1 GiB), unless ``SPARK_DRIVER_MEMORY``
+            or ``spark-defaults.conf`` sets it.
+
+    Returns:
+        The started or active session.
 
     Raises:
-        ArgumentError: If ``master``, a setting or the environment stands for Spark Connect.
+        ArgumentError: If ``master``, a setting or the environment selects Spark Connect.
         BackendError: If Spark cannot run with the installed Java and Python, or does not start.
     """
     settings = dict(settings or {})
@@ -108,7 +111,7 @@ def start_spark(
 
 
 def _choose_memory() -> int:
-    """Return the memory of a local Spark in MiB: its driver is its executor, too."""
+    """Return the driver's memory in MiB with a local master, where it is also the executor."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for limit in _CONTAINER_LIMITS:
         with contextlib.suppress(OSError, ValueError):  # "max" where there is no limit
@@ -117,7 +120,7 @@ def _choose_memory() -> int:
 
 
 def _has_memory_setting() -> bool:
-    """Return whether the environment or Spark's file of defaults sets the driver's memory."""
+    """Return whether the environment or ``spark-defaults.conf`` sets the driver's memory."""
     folder = os.environ.get("SPARK_CONF_DIR") or os.path.join(
         os.environ.get("SPARK_HOME", ""), "conf"
     )
@@ -130,13 +133,16 @@ def _has_memory_setting() -> bool:
 
 
 def is_submitted() -> bool:
-    """Return whether ``spark-submit`` started this process, which then has a Java."""
+    """Return whether ``spark-submit`` started this process; Java is then available."""
     return "PYSPARK_GATEWAY_PORT" in os.environ
 
 
 @contextlib.contextmanager
 def _local_address() -> Iterator[None]:
-    """Let a Spark that starts meanwhile use no other network address than that of loopback."""
+    """Make Spark use only the loopback address if it starts within the context.
+
+    A ``SPARK_LOCAL_IP`` in the environment takes precedence.
+    """
     if os.environ.get("SPARK_LOCAL_IP"):
         yield
         return

@@ -13,10 +13,14 @@ from cerebros_spark.core.errors import ArgumentError, BackendError
 
 
 def find_context(given: Any = None) -> Any:
-    """Return the SparkContext of a session, a given context, or else the active one.
+    """Return the SparkContext of ``given``, or the active one if ``given`` is None.
+
+    Args:
+        given: A SparkContext or SparkSession.
 
     Raises:
-        ArgumentError: If there is none, or its kind of cluster does not give access to it.
+        ArgumentError: If there is no SparkContext, the cluster gives no access to it, or ``given``
+            is of another type.
     """
     if given is None:
         check_active_session()
@@ -79,7 +83,7 @@ def check_slots(context: Any, num_workers: int) -> None:
 
 
 def get_start_timeout(context: Any) -> float:
-    """Return the default start timeout in seconds, longer if executors unpack archives."""
+    """Return the default start timeout in seconds; it is longer if executors unpack archives."""
     conf = context.getConf()
     unpacks = any(conf.get(name, "") for name in ("spark.archives", "spark.yarn.dist.archives"))
     return 600.0 if unpacks else 120.0

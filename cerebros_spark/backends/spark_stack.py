@@ -1,4 +1,4 @@
-"""Refusal of versions and kinds of Spark that cannot run a search."""
+"""Checks that reject unsupported Spark versions and Spark Connect."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ _CONNECT_VARIABLES = ("SPARK_REMOTE", "SPARK_CONNECT_MODE_ENABLED")
 
 
 def check_installation() -> None:
-    """Check that the installed pyspark can run on this Python, and with its libraries.
+    """Check that the installed pyspark works with the installed Python, pandas and pyarrow.
 
     Raises:
-        BackendError: If Python, pandas or pyarrow does not fit, or ``SPARK_HOME`` is another Spark.
+        BackendError: If one of their versions is not supported, or ``SPARK_HOME`` contains another
+            Spark version.
     """
     import pyspark
 
@@ -56,7 +57,7 @@ def check_installation() -> None:
 
 
 def check_stack(context: Any) -> None:
-    """Check that a running Spark, pyspark, Python and Java can work together.
+    """Check that a running Spark is compatible with pyspark, Python and Java.
 
     Raises:
         BackendError: If the versions of Spark and pyspark differ, or if Spark cannot run on this
@@ -72,7 +73,7 @@ def check_stack(context: Any) -> None:
 
 
 def check_worker_version(version: str) -> None:
-    """Raise BackendError if workers have another series of pyspark than the driver."""
+    """Raise BackendError unless the workers' pyspark has the driver's major and minor version."""
     import pyspark
 
     if _get_series(version) != _get_series(pyspark.__version__):
@@ -83,13 +84,13 @@ def check_worker_version(version: str) -> None:
 
 
 def check_master(master: str) -> None:
-    """Raise ArgumentError if a master URL is one of Spark Connect."""
+    """Raise ArgumentError if a master URL is a Spark Connect URL."""
     if master.startswith("sc://"):
         raise ArgumentError(f"master={master!r} is a server of Spark Connect: {_CLASSIC}")
 
 
 def check_settings(settings: Mapping[str, str]) -> None:
-    """Raise ArgumentError if a setting is one of Spark Connect."""
+    """Raise ArgumentError if a setting selects Spark Connect."""
     for name, value in settings.items():
         is_connect = name == "spark.api.mode" and str(value).lower() == "connect"
         if name == "spark.remote" or is_connect:
@@ -97,13 +98,16 @@ def check_settings(settings: Mapping[str, str]) -> None:
 
 
 def check_classic(value: Any, argument: str) -> None:
-    """Raise ArgumentError if a session or a DataFrame is one of Spark Connect."""
+    """Raise ArgumentError if a session or DataFrame belongs to Spark Connect.
+
+    ``argument`` is the name of ``value`` in the message.
+    """
     if any(kind.__module__.startswith("pyspark.sql.connect.") for kind in type(value).__mro__):
         raise ArgumentError(f"{argument} belongs to Spark Connect: {_CLASSIC}")
 
 
 def check_active_session() -> None:
-    """Raise ArgumentError if this process uses Spark Connect, or is set up to."""
+    """Raise ArgumentError if an environment variable makes this process use Spark Connect."""
     found = [name for name in _CONNECT_VARIABLES if os.environ.get(name)]
     if os.environ.get("SPARK_API_MODE", "").lower() == "connect":
         found.append("SPARK_API_MODE")
@@ -124,13 +128,13 @@ def _check_same(spark: str, pyspark: str, where: str) -> None:
 
 
 def _get_series(version: str) -> str:
-    """Return ``"4.1"`` for ``"4.1.2-vendor-3"``; empty for a version without numbers."""
+    """Return a version's series: ``"4.1"`` for ``"4.1.2-vendor-3"``, empty if it has none."""
     found = re.match(r"\d+\.\d+", version)
     return found[0] if found else ""
 
 
 def _find_spark_version(home: Path) -> str | None:
-    """Return the version of the Spark in a folder; None if it is unknown."""
+    """Return the version of the Spark installed in a folder; None if it is unknown."""
     for jar in sorted(home.glob("jars/spark-core_*.jar")):
         return jar.stem.partition("_")[2].partition("-")[2]
     return None

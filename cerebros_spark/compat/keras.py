@@ -90,12 +90,12 @@ def keras_history(tensor: Any) -> Any:
 
 
 def layer_metrics(layer: Any) -> list[Any]:
-    """Return the metrics that a layer tracks, without those of its inner layers."""
+    """Return the metrics that a layer tracks, excluding those of its inner layers."""
     return list(layer._metrics)
 
 
 def learning_rate_argument(optimizer: Any) -> Any:
-    """Return the stored learning rate of an optimizer: a variable, schedule, function or None."""
+    """Return an optimizer's learning rate as stored: a variable, schedule, function or None."""
     return getattr(optimizer, "_learning_rate", None)
 
 
@@ -123,7 +123,7 @@ def outputs_structure(model: Any) -> Any:
 def replace_update(
     optimizer: Any, update: Callable[[Sequence[Any], Sequence[Any], Any], None]
 ) -> None:
-    """Make an optimizer call ``update(gradients, variables, learning_rate)``."""
+    """Make an optimizer call ``update(gradients, variables, learning_rate)`` as its update step."""
     optimizer._backend_update_step = update
 
 
@@ -133,13 +133,13 @@ def set_monitor_direction(callback: Any) -> None:
 
 
 def share_steps(optimizer: Any, other: Any) -> None:
-    """Make an optimizer use the step counter of another optimizer, without tracking it."""
+    """Make an optimizer use another optimizer's step counters, without tracking them."""
     for name in ("_iterations", "gradient_accumulation_steps"):
         object.__setattr__(optimizer, name, getattr(other, name))
 
 
 def to_snake_case(name: str) -> str:
-    """Return a class name in snake case, as in Keras' default names of layers and metrics."""
+    """Return a class name in snake case, as in Keras' default layer and metric names."""
     return str(naming.to_snake_case(name))
 
 

@@ -27,7 +27,7 @@ def get_java_version(context: Any) -> int | None:
 
 
 def hadoop_path(context: Any, *parts: str) -> tuple[Any, Any]:
-    """Return the Hadoop file system of a path, and the path itself, as Java objects."""
+    """Join ``parts`` to a Hadoop path; return its file system and the path, as Java objects."""
     path = context._jvm.org.apache.hadoop.fs.Path(*parts)
     return path.getFileSystem(context._jsc.hadoopConfiguration()), path
 
@@ -48,5 +48,5 @@ def read_stream(context: Any, stream: Any) -> bytes:
 
 
 def reset_uid(instance: Any, uid: str) -> None:
-    """Change the uid of an ML instance and of its parameters."""
+    """Set the uid of a Spark ML instance and of its parameters."""
     instance._resetUid(uid)

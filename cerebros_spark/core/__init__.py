@@ -1,5 +1,5 @@
-"""Values and helpers without I/O, for every other folder.
+"""Values and helpers that all other packages use.
 
-Errors, types that cross folders, scheduler events, named random seeds, retries, argument checks,
-and pickling of user code for Spark.
+Errors, types that packages exchange, scheduler events, named random seeds, retries, argument
+checks, and pickling of user code for Spark.
 """

@@ -40,7 +40,7 @@ class SearchError(CerebrosError, RuntimeError):
 
 
 class ProtocolError(CerebrosError, RuntimeError):
-    """Error for an event that contradicts the scheduler's state, which is a bug.
+    """Error for an event that contradicts the scheduler's state, which indicates a bug.
 
     The message lists the last events.
     """

@@ -1,6 +1,7 @@
-"""Input and output of the scheduler: events and instructions, as frozen values.
+"""The scheduler's input (events) and output (instructions), as frozen values.
 
-A unit is the unit of work, a :class:`Unit`. A worker's report of a unit is itself an event.
+A *unit* is one phase (training or validation) of a trial's epoch on one partition; see
+:class:`Unit`. A worker's report of a unit is itself an event.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ class TrialSubmitted:
     """Submission of a new trial.
 
     Attributes:
+        trial_id: Name of the trial, unique in its run.
         index: Index of the trial in its run.
         epochs: Maximum number of epochs.
-        state: Initial state of the trial.
+        state: Reference to the trial's initial model state.
         group: Name of the group of trials that may train together; empty if the trial trains alone.
     """
 
@@ -53,7 +55,10 @@ class WorkRequested:
 class WorkerLost:
     """Loss of a worker and its units.
 
-    ``fatal`` is True if the worker reported an error that no unit caused.
+    Attributes:
+        worker: Index of the worker.
+        reason: Description of the cause; empty if it is unknown.
+        fatal: Whether the worker reported an error that no unit caused.
     """
 
     worker: int
@@ -63,7 +68,7 @@ class WorkerLost:
 
 @dataclass(frozen=True)
 class UnitCommitted:
-    """Unit that was finished in an earlier session, read from the journal."""
+    """Result of a unit that was finished in an earlier session, read from the journal."""
 
     result: UnitResult
 
@@ -74,7 +79,8 @@ class EpochAnswered:
 
     Attributes:
         proceed: True to continue, False to stop, None to wait for another answer.
-        state: State that the next epoch starts from; None for the state after the last epoch.
+        state: Model state that the next epoch starts from; None if it is the finished epoch's
+            state.
     """
 
     trial_id: str
@@ -84,7 +90,7 @@ class EpochAnswered:
 
 @dataclass(frozen=True)
 class TrialEnded:
-    """End of a trial by the driver, at any point; ``error`` is None unless the trial failed."""
+    """The driver's decision to end a trial at any point; ``error`` is None unless it has failed."""
 
     trial_id: str
     error: str | None = None

@@ -20,7 +20,8 @@ def freeze_heap() -> Iterator[None]:
     """Exclude all existing objects from garbage collection until the outermost context exits.
 
     TensorFlow alone keeps 400,000 objects. Scanning them takes a quarter of a second each time
-    Keras or a worker frees a network. A heap that was frozen before is frozen afterwards.
+    Keras or a worker frees a network. If the heap was frozen before, it is frozen
+    again afterwards.
     """
     global _depth, _was_frozen
     with _lock:

@@ -1,4 +1,4 @@
-"""Public names of a package that load on first use, also from a zip archive of the package."""
+"""Lazy loading of a package's public names, even if the package is in a zip archive."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import lazy_loader
 def attach_stub(
     package: str, filename: str
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """Attach the names in a package's stub, ``__init__.pyi``, which is beside its ``__init__.py``.
+    """Attach the public names in a package's stub file, ``__init__.pyi``, for lazy loading.
 
-    ``lazy_loader.attach_stub`` alone reads stubs from folders only. Executors import packages that
-    ``spark-submit --py-files`` sent from an archive.
+    ``lazy_loader.attach_stub`` reads stubs from folders only, but executors import packages that
+    ``spark-submit --py-files`` sent from a zip archive.
 
     Args:
         package: Name of the package.
-        filename: Its ``__file__``.
+        filename: The package's ``__file__``. The stub file is in the same folder.
 
     Returns:
         ``__getattr__``, ``__dir__`` and ``__all__`` of the package.
 
     Raises:
-        ValueError: If the stub has other imports than those of names from modules of the package.
+        ValueError: If the stub imports anything other than names from the package's modules.
     """
     if os.path.exists(f"{filename}i"):
         return lazy_loader.attach_stub(package, filename)

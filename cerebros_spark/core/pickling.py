@@ -1,7 +1,7 @@
 """Pickling of custom layers, losses and metrics for Spark's processes.
 
-They are sent by value, inside the code of the Spark job, as Spark sends every function. So workers
-need not import objects that were defined in a notebook or script. The store contains no pickles.
+They are sent by value in the Spark job's code, as Spark sends every function, so workers need not
+import objects that were defined in a notebook or script. The store contains no pickles.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from cerebros_spark.core.errors import ArgumentError
 
 
 def pickle_objects(objects: Mapping[str, Any]) -> bytes:
-    """Pickle classes and functions, those from user modules with their code.
+    """Pickle classes and functions, including the code of those from user modules.
 
     Args:
         objects: Classes and functions by name.
 
     Returns:
-        The pickle; empty if there are no objects.
+        The pickled dict; empty bytes if there are no objects.
 
     Raises:
         ArgumentError: If an object cannot be pickled.
@@ -55,7 +55,7 @@ def is_picklable(value: Any) -> bool:
 
 
 def unpickle_objects(data: bytes) -> dict[str, Any]:
-    """Unpickle the objects of :func:`pickle_objects` and return them by name."""
+    """Unpickle the result of :func:`pickle_objects` and return the objects by name."""
     if not data:
         return {}
     from pyspark import cloudpickle
@@ -66,7 +66,7 @@ def unpickle_objects(data: bytes) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _register_user_modules(objects: Mapping[str, Any]) -> Iterator[None]:
-    """Register the user modules of the objects for pickling by value, within the context."""
+    """Register the objects' user modules for pickling by value within the context."""
     from pyspark import cloudpickle
 
     registered = cloudpickle.list_registry_pickle_by_value()

@@ -16,5 +16,5 @@ def derive_seed(seed: int, *names: str | int) -> int:
 
 
 def derive_unit_seed(seed: int, trial_id: str, epoch: int, partition: int) -> int:
-    """Derive the seed for all random draws in one training unit of work."""
+    """Derive the seed, in ``[0, 2**32)``, of a trial's training on one partition in one epoch."""
     return derive_seed(seed, trial_id, "epoch", epoch, "partition", partition)

@@ -1,7 +1,9 @@
-"""Frozen values that cross folders. A unit is the unit of work, a :class:`Unit`.
+"""Frozen values that packages exchange.
 
-Values that driver and workers exchange are ``msgspec`` structs: their annotations contain the
-limits that ``rpc.messages`` enforces. The journal stores them as JSON objects.
+A *unit* is one phase of a trial's epoch on one partition (:class:`Unit`). A *state* is a trial's
+weights, optimizer and other training state, serialized. Values that driver and workers exchange
+are ``msgspec`` structs, whose annotations define the limits that ``rpc.messages`` enforces. The
+journal stores these values as JSON objects.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=2.0**63)]
 Text = Annotated[str, msgspec.Meta(max_length=4096, pattern=_UNICODE)]
 LongText = Annotated[str, msgspec.Meta(max_length=128 * 1024, pattern=_UNICODE)]
 
-#: Values of a model's metric variables, one tuple per variable. Partitions are merged by addition.
+#: Values of a model's metric variables, one tuple per variable. The values from
+#: all partitions are added to merge them.
 MetricVariables = tuple[tuple[float, ...], ...]
 
 
@@ -43,7 +46,7 @@ class Status(str, enum.Enum):
 
 
 class Demand(str, enum.Enum):
-    """Work that a worker requests in an exchange with the driver."""
+    """Kind of work that a worker requests in an exchange with the driver."""
 
     NONE = "none"
     WORK = "work"  # to run now: the worker is idle
@@ -51,7 +54,7 @@ class Demand(str, enum.Enum):
 
 
 class StateRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Reference to a stored state: its key, size in bytes and hexadecimal SHA-256 digest."""
+    """Reference to a stored model state: its key, size in bytes and hexadecimal SHA-256 digest."""
 
     key: Text
     size: Index
@@ -74,13 +77,13 @@ class TrialSpec:
         seed: Seed of the run. Every random draw of the trial derives from it and ``trial_id``.
         epochs: Maximum number of epochs.
         batch_size: Rows per training step.
-        parameters: Number of weights of the network, trainable or not.
+        parameters: Number of the network's weights, trainable or not.
         group: Name of the group of trials that can train together; empty if the trial trains alone.
-        fold: Index of the fold that the trial is validated on; 0 is the validation split of the
-            data. See :mod:`cerebros_spark.data.folds`.
+        fold: Index of the fold that the trial is validated on; 0 is the data's validation split.
+            See :mod:`cerebros_spark.data.folds`.
         folds: Number of folds; 1 without cross-validation.
-        passes: Number of passes over the rows of a partition in each visit. More than one make
-            visits worth their cost where a partition has few rows.
+        passes: Number of passes over a partition's rows in each visit. Several passes make a visit
+            worth its cost if the partition has few rows.
     """
 
     trial_id: str
@@ -102,13 +105,13 @@ class TrialSpec:
 
 
 class Unit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Unit of work: one phase of an epoch of a trial on one partition.
+    """Unit of work: one phase (training or validation) of a trial's epoch on one partition.
 
     Attributes:
         epoch: Index of the epoch.
-        visit: Number of training visits of the trial that are committed before this unit.
+        visit: Number of the trial's training visits committed before this unit.
         attempt: Number of earlier assignments of the unit.
-        state: State that the unit starts from.
+        state: Reference to the model state that the unit starts from.
     """
 
     trial_id: Text
@@ -123,7 +126,7 @@ class Unit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Assignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Units for one worker to run together, each from a different trial; may be empty.
 
-    ``ended_trials`` are the trials that have ended since the previous assignment.
+    ``ended_trials`` names the trials that have ended since the worker's previous assignment.
     """
 
     units: tuple[Unit, ...]
@@ -136,14 +139,16 @@ class UnitResult(
     """A worker's report of a finished unit, which is also an event for the scheduler.
 
     Attributes:
-        state: State after a training unit, already in the store; None after validation.
+        state: Reference to the model state after a training unit, which is already stored; None for
+            a validation unit.
         metrics: Metric variables over the rows of this unit only.
         rows: Number of rows read.
         began: Unix time in seconds, by the worker's clock, at which work on the rows began.
-        seconds: Seconds of work on the rows, tracing included.
+        seconds: Seconds of work on the rows, including tracing.
         traces: Number of steps traced for this unit: 1 in the first training and the first
             validation unit of a trial on a worker, otherwise 0.
-        hop_seconds: Seconds spent on the state: ``fetch``, ``set``, ``dump`` and ``write``.
+        hop_seconds: Seconds spent on the model state, by operation: ``fetch``, ``set``, ``dump``
+            and ``write``.
     """
 
     unit: Unit
@@ -205,12 +210,13 @@ class EpochAnswer:
     Attributes:
         proceed: Whether the trial continues with its next epoch; None pauses the trial until
             another answer.
-        keep: Whether to keep the epoch's state, which replaces the state kept before.
-        checkpoint: State that the next epoch starts from; None if callbacks did not change it.
-        learning_rate: Learning rate that alone distinguishes ``checkpoint`` from the epoch's state;
-            None if anything else changed.
+        keep: Whether to keep the epoch's model state instead of the one kept before.
+        checkpoint: Serialized model state that the next epoch starts from; None if callbacks did
+            not change the epoch's state.
+        learning_rate: New learning rate if ``checkpoint`` differs from the epoch's state in nothing
+            else; otherwise None.
         extra: Additional fields of the journal record, as JSON types.
-        error: Reason for the failure of the trial; None if it has not failed.
+        error: Reason why the trial failed; None if it has not failed.
         traceback: Traceback of the failure; None if the trial has not failed.
     """
 
@@ -225,13 +231,14 @@ class EpochAnswer:
 
 @dataclass(frozen=True)
 class EpochResult:
-    """Finished epoch of a trial, which now waits for an :class:`EpochAnswer`.
+    """Finished epoch of a trial; the trial now waits for an :class:`EpochAnswer`.
 
     Attributes:
         epoch: Index of the epoch.
-        logs: Metrics over all rows, named as in ``model.fit`` (``val_`` marks validation); empty
-            until they are merged.
-        state: State after the epoch; the validation metrics are computed from it.
+        logs: Metrics over all rows, named as in ``model.fit`` (with the prefix ``val_`` for
+            validation); empty until they are merged.
+        state: Reference to the model state after the epoch, with which the validation metrics are
+            computed.
         seconds: Seconds of work, summed over the epoch's units.
         rows: Number of rows read, in training and validation.
         is_last: Whether the trial has reached its maximum number of epochs.
@@ -256,11 +263,11 @@ class TrialResult(
     """Result of an ended trial, stored as the ``end`` record of the journal.
 
     Attributes:
-        seconds: Seconds of work on its units, summed over workers.
+        seconds: Seconds of work on the trial's units, summed over workers.
         error: Reason for a failure, or for a stop because the loss diverged after the first epoch;
             otherwise None.
-        traceback: Traceback of ``error``; None without an error.
-        kept: Reference to the kept state; None if no state was kept.
+        traceback: Traceback of ``error``; None if there is no error.
+        kept: Reference to the kept model state; None if no state was kept.
     """
 
     trial_id: str

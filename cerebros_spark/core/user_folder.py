@@ -1,4 +1,4 @@
-"""Folder of this user on this machine, for what processes share and can make again."""
+"""Per-user cache folder on this machine, for files that processes share and can regenerate."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 
 def prepare_user_folder(purpose: str) -> Path:
-    """Return the folder for a purpose below the folder of temporary files, and make it if needed.
+    """Return the user's folder for ``purpose`` in the temporary folder; create it if it is missing.
 
     Raises:
-        OSError: If it cannot be made, or other users could write to it.
+        OSError: If it cannot be created, or is not private to this user.
     """
     folder = Path(tempfile.gettempdir(), f"cerebros_spark-{purpose}-{os.getuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)

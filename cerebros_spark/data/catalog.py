@@ -28,9 +28,9 @@ _ABANDONED = timedelta(days=1)
 
 
 def find(store: Store, fingerprint: str, inspect: Inspect | None = None) -> Manifest | None:
-    """Find prepared data and return its manifest; None if it is missing or invalid.
+    """Return the manifest of prepared data; None if it is missing or invalid.
 
-    ``inspect`` is called with the manifest, without its shards, and may raise an error.
+    If given, ``inspect`` is called with the manifest without its shards; its errors are not caught.
     """
     manifest = _load_valid(store, fingerprint)
     if manifest is None:
@@ -68,9 +68,11 @@ def write(
 
     Args:
         store: Store of the data.
-        planned: The manifest without shards.
-        inspect: Called with ``planned`` before anything is written; may raise an error.
-        write_shards: Writes the shards below a folder, and returns training and validation shards.
+        planned: The manifest to write, without shards.
+        inspect: Called with ``planned`` before anything is written; an exception aborts the
+            preparation. None for no such check.
+        write_shards: Function that writes the shards below the folder with a given key, and returns
+            the training shards and the validation shards.
     """
     if inspect is not None:
         inspect(planned)
@@ -96,7 +98,7 @@ def write(
 
 @contextlib.contextmanager
 def new_folder(store: Store, fingerprint: str) -> Iterator[str]:
-    """Yield the key of a new folder for shards, which is deleted if the context fails.
+    """Yield the key of a new folder for shards; delete the folder if the block raises an error.
 
     Folders of abandoned preparations are deleted first.
     """
@@ -125,7 +127,7 @@ def check_files(store: Store, shard: Shard, source: Store) -> None:
     Args:
         store: Store of the shard.
         shard: The shard.
-        source: Store to read the files from: ``store`` or a copy.
+        source: Store to read the files from: ``store``, or a copy of the shard.
 
     Raises:
         StoreError: If a file is missing, unexpected or altered.
@@ -148,7 +150,7 @@ def check_files(store: Store, shard: Shard, source: Store) -> None:
 
 
 def file_names(store: Store, key: str) -> list[str]:
-    """Return the names of a shard's files, except those that Parquet readers ignore."""
+    """Return file names relative to a shard's key, except those that Parquet readers ignore."""
     names = [file[len(key) + 1 :] for file in store.list(key)]
     return [name for name in names if not name.rpartition("/")[2].startswith((".", "_"))]
 
@@ -162,7 +164,7 @@ def _make_damage_error(store: Store, shard: Shard, name: str, problem: str) -> S
 
 
 def _load(store: Store, key: str) -> Manifest | None:
-    """Load a manifest; None if it has another format. Raise ValueError if it is invalid."""
+    """Return a manifest, or None if it has another format; raise ValueError if it is invalid."""
     try:
         return Manifest.from_json(store.read(key).decode())
     except OtherFormatError as error:

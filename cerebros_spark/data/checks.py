@@ -74,7 +74,7 @@ class DataRequest:
 
 @dataclass(frozen=True)
 class ColumnCounts:
-    """Numbers of rows of a column that models cannot be trained on.
+    """Counts of a column's rows that models cannot be trained on.
 
     Attributes:
         name: Name of the column.
@@ -104,7 +104,7 @@ def flatten(columns: Sequence[str | Sequence[str]], argument: str) -> tuple[str,
 
     Raises:
         ArgumentError: If ``columns`` is empty, has duplicates, or contains anything but names. The
-            message calls it ``argument``.
+            message calls ``columns`` by the name ``argument``.
     """
     if isinstance(columns, str):
         raise ArgumentError(f"{argument} must be a list of names: write [{columns!r}]")
@@ -134,7 +134,7 @@ def check_request(
     weight_column: str | None = None,
     shuffle: bool = True,
 ) -> DataRequest:
-    """Check the arguments that both preparations take.
+    """Check the arguments that both preparations take, and return them as a request.
 
     Args:
         existing: Names of the existing columns.
@@ -199,7 +199,7 @@ def _check_fraction(validation: float) -> float:
 
 
 def missing_column_error(name: str, existing: Sequence[str], where: str = "") -> DataError:
-    """Return the error for a missing column, with a suggestion; ``where`` is added to the name."""
+    """Return the error for a missing column, with a suggestion; ``where`` follows the name."""
     by_lower = {column.lower(): column for column in existing}
     near = difflib.get_close_matches(name.lower(), by_lower, n=1)
     hint = f" Did you mean {by_lower[near[0]]!r}?" if near else ""
@@ -292,7 +292,7 @@ def warn_of_date(name: str) -> None:
 
 
 def log_duplicates(shared: int, rows: int) -> None:
-    """Log the share of validation rows that also are training rows, label included."""
+    """Log a warning if ``shared`` of ``rows`` validation rows equal training rows, with labels."""
     if shared:
         logger.warning(
             "%.1f %% of the validation rows are equal to training rows: scores are better than on "
@@ -325,7 +325,7 @@ def check_address(store: Store) -> None:
 
 
 def stored_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of the columns in the files: the original names, if the reader accepts them.
+    """Return the column names for the shard files: the original names, if the reader accepts them.
 
     Petastorm creates named tuples of the columns, so a name must be an identifier. It must be
     ASCII, because Python normalizes other identifiers. Columns with other names are numbered.
@@ -366,7 +366,7 @@ def fingerprint(content: Sequence[object], columns: Sequence[Column], request: D
     """Return the name of prepared data: a hash of everything that determines its content.
 
     Args:
-        content: Hash of the rows, as values with a string form.
+        content: Values that identify the rows; their string forms are hashed.
         columns: The columns as they are stored; their statistics are ignored.
         request: Arguments of the preparation.
     """

@@ -15,7 +15,7 @@ _FEWEST_STEPS = 64
 """Minimum range, in float32 steps, of values that float32 can distinguish."""
 
 _RANGE = 3.5
-"""Estimated range of values, in standard deviations; that of a uniform distribution."""
+"""Estimated range of values, in standard deviations, as for a uniform distribution."""
 
 _ROUNDING = 1e-12
 """Range, relative to the maximum, below which values differ only by rounding in float64."""
@@ -23,7 +23,7 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Variation:
-    """Variation of the values of a column, or of one element of its arrays.
+    """Mean, range and magnitude of a column's values, or of one element of its arrays.
 
     Attributes:
         mean: Mean of the values.
@@ -39,7 +39,7 @@ class Variation:
 
     @property
     def step(self) -> float:
-        """Distance between neighboring float32 numbers at the maximum."""
+        """Distance between neighboring float32 numbers at ``greatest``."""
         return float(np.spacing(np.float32(self.greatest)))
 
     @property
@@ -58,9 +58,10 @@ class Variation:
 def worst_variation(
     mean: Sequence[float], least: Sequence[float], greatest: Sequence[float]
 ) -> Variation | None:
-    """Return the first variation that float32 cannot represent; None if there is none.
+    """Return the first element's variation that float32 cannot represent; None if there is none.
 
-    The arguments hold the mean, minimum and maximum of each element.
+    The arguments hold the mean, minimum and maximum of each element of a column's arrays; for a
+    column of numbers, they have one item each.
     """
     for middle, low, high in zip(mean, least, greatest, strict=True):
         variation = Variation(middle, high - low, max(-low, high))
@@ -92,7 +93,7 @@ def check_variation(columns: Iterable[Column]) -> None:
 
 
 def describe_loss(name: str, variation: Variation) -> str:
-    """Describe what float32 loses in the column ``name``, and the remedy."""
+    """Return an error message with the values that float32 cannot distinguish, and the remedy."""
     return (
         f"the column {name!r} varies by about {variation.extent:.3g} around "
         f"{variation.mean:.6g}, where float32 numbers are {variation.step:.3g} apart: a network "

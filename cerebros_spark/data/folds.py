@@ -1,9 +1,9 @@
-"""Folds of cross-validation: rows of a partition that train, and rows that validate.
+"""Cross-validation folds: which rows of a partition train a model, and which validate it.
 
-No data is prepared again. The rows of a partition are those of its training and of its validation
-shard. In fold 0, the validation shard validates, as without folds. In every other fold, a block of
-the training shard validates in its place. The rows of a shard are stored in random order, so a
-block is a random sample.
+Folds reuse the partition's prepared training and validation shards. Fold 0 validates on the
+validation shard, as without folds. Every other fold validates on a block of the training shard and
+trains on all other rows. The rows of a shard are stored in random order, so a block is a random
+sample.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from cerebros_spark.data.shards import Chunk, ShardData
 
 
 def find_block(rows: int, fold: int, folds: int) -> slice:
-    """Find the block of a training shard that validates in a fold.
+    """Return the slice of a training shard's rows that validates in a fold.
 
     Args:
         rows: Number of rows of the training shard.
-        fold: Index of the fold, from 1.
-        folds: Number of folds, at least 2.
+        fold: Index of the fold, at least 1; fold 0 validates on the validation shard.
+        folds: Number of folds including fold 0, at least 2.
     """
     return slice((fold - 1) * rows // (folds - 1), fold * rows // (folds - 1))
 
 
 class FoldShard(ShardData):
-    """Rows of a partition in one phase of a fold, in memory."""
+    """In-memory rows of a partition that one phase of a fold reads."""
 
     def __init__(
         self, train: ShardData, validation: ShardData, phase: Phase, fold: int, folds: int
@@ -54,7 +54,7 @@ class FoldShards:
     """Shards of one partition by phase and fold, opened at first use.
 
     Args:
-        open_phase: Function that opens the shard of a phase without folds.
+        open_phase: Function that opens the partition's prepared shard for a phase.
     """
 
     def __init__(self, open_phase: Callable[[Phase], ShardData]) -> None:
@@ -62,7 +62,9 @@ class FoldShards:
         self._shards: dict[tuple[Phase, int, int], ShardData] = {}
 
     def get(self, phase: Phase, spec: TrialSpec | None = None) -> ShardData:
-        """Return the rows that a trial reads in a phase; None for a trial without folds.
+        """Return the rows that a trial reads in a phase.
+
+        Leave ``spec`` as None for a trial without folds.
 
         Raises:
             DataError: If the trial has folds, and the rows do not fit into memory.

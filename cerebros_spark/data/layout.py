@@ -57,8 +57,8 @@ def default_layout(
         The layout.
 
     Raises:
-        ArgumentError: If the columns cannot be distributed, if the names of columns and inputs
-            differ, or if a shape does not have as many elements as its columns.
+        ArgumentError: If the columns cannot be distributed, if column and input names differ,
+            or if a shape does not have as many elements as its columns.
     """
     features = _group(manifest, "feature", feature_columns, inputs, input_names)
     labels = _group(manifest, "label", label_columns, outputs, output_names)
@@ -74,9 +74,9 @@ def default_layout(
 
 
 def input_dtype(manifest: Manifest, names: Sequence[str]) -> str:
-    """Return the NumPy name of the dtype of a model input that concatenates columns.
+    """Return the NumPy dtype name of the model input or output that concatenates columns.
 
-    A single column keeps its dtype; several columns, and those of a raw table, become float32.
+    A single column keeps its dtype; several columns, and features of a raw table, become float32.
     """
     first = manifest.column(names[0])
     if manifest.table is not None and first.role == "feature":
@@ -87,7 +87,7 @@ def input_dtype(manifest: Manifest, names: Sequence[str]) -> str:
 def _group(
     manifest: Manifest, role: str, columns: Columns | None, count: int, end_names: Sequence[str]
 ) -> Groups:
-    """Group the columns of a role: one group for each of the ``count`` inputs or outputs."""
+    """Return the column names of a role in groups, one for each of ``count`` inputs or outputs."""
     argument = f"{role}_columns"
     end = "input" if role == "feature" else "output"
     existing = tuple(column.name for column in manifest.columns if column.role == role)
@@ -119,7 +119,7 @@ def _group(
 
 
 def _find_used(table: TableSchema, columns: Columns) -> Columns:
-    """Return the columns without those that are left out, and with the fields of structs.
+    """Return the columns without those that the table leaves out, and with structs expanded.
 
     Raises:
         ArgumentError: If all columns of a group are left out.
@@ -150,7 +150,8 @@ def _match_names(
 ) -> Sequence[str]:
     """Match columns with the inputs or outputs of the same names, and return them in that order.
 
-    Columns keep their order if either side has default names. Raise ArgumentError otherwise.
+    If either side has only default names, columns keep their order. If neither rule applies, raise
+    ArgumentError.
     """
     if sorted(end_names) == sorted(names):
         return end_names
@@ -179,7 +180,7 @@ def _make_unmatched_error(
 def _split_shapes(
     input_shape: Sequence[int] | Sequence[Sequence[int] | None] | None, count: int
 ) -> list[tuple[int, ...] | None]:
-    """Split ``input_shape`` into one shape per input; None for inputs without a given shape."""
+    """Return one shape for each input; None if the input's shape is not given."""
     if input_shape is None:
         return [None] * count
     is_one = all(hasattr(size, "__index__") for size in input_shape)

@@ -26,7 +26,7 @@ _FORMAT_WITH_TABLE = 4
 
 
 class OtherFormatError(ValueError):
-    """Error for a manifest that another version has written in another format."""
+    """Error for a manifest that has another version's format."""
 
 
 class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,10 +37,11 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         dtype: NumPy name of the element type in the shards (``float32``, ``int64`` …).
         shape: Shape of the value of one row: ``()`` for a number, ``(n,)`` for an array.
         role: ``"feature"``, ``"label"`` or ``"weight"`` (sample weights).
-        mean: Mean of each element over the training rows, flattened.
-        variance: Population variance of each element over the training rows, flattened.
-        classes: Distinct values over all rows, ascending, of a class label: a label with integral
-            values, at most 1,000 of them distinct. None for other columns.
+        mean: Mean of each element over the training rows, flattened; empty for raw features.
+        variance: Population variance of each element over the training rows, flattened; empty for
+            raw features.
+        classes: Distinct values over all rows, ascending, if the column is a class label: a label
+            with integral values, at most 1,000 of them distinct. Otherwise None.
         off_binary: For an array label, number of rows with a value other than 0 and 1.
         off_one_hot: For an array label, number of rows that are not one-hot.
         stored_as: Name of the column in the shard files if it differs from ``name``, because the
@@ -116,8 +117,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
         train: Training shards; partition p of the run is ``train[p]``.
         validation: Validation shards, as many as ``train``.
         seed: Seed of the shuffle.
-        table: Encoding of a raw table, whose fields are the features; None if the features are
-            numbers as the user gave them.
+        table: Encoding of the raw table whose fields are the features; None if the user's features
+            were numeric and are stored without encoding.
     """
 
     fingerprint: str
@@ -148,7 +149,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
         return next((column for column in self.columns if column.role == "weight"), None)
 
     def column(self, name: str) -> Column:
-        """Return the column with a name; raise KeyError if there is no such column."""
+        """Return the column named ``name``; raise KeyError if there is no such column."""
         for column in self.columns:
             if column.name == name:
                 return column
@@ -212,5 +213,5 @@ class Layout:
 
 
 def manifest_key(fingerprint: str) -> str:
-    """Return the key of the manifest of prepared data."""
+    """Return the manifest's key in the store, given the fingerprint of the prepared data."""
     return f"data/{fingerprint}/manifest.json"

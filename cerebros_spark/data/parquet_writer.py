@@ -1,8 +1,8 @@
-"""Writer of shard files, also for Spark's executors, which write through the store.
+"""Writer of shard files through the store, including from Spark executors.
 
-Spark's Parquet writer takes minutes for thousands of columns. So Spark passes all numbers of one
-type as one array column, which this module splits into columns in Arrow's memory. Spark itself
-needs no access to the store.
+Spark's own Parquet writer takes minutes with thousands of columns. So Spark passes all numeric
+columns of one type as a single array column, which this module splits into columns in Arrow memory.
+Only this module writes the files to the store; Spark's own file writers are not used.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ FILE_BYTES = 32 * 2**20
 """Maximum decoded size of the rows in one shard file, in bytes."""
 
 GROUP_BYTES = 2**22
-"""Size of a row group in bytes; a streaming reader decodes one at a time, in more memory."""
+"""Maximum decoded size of a row group in bytes.
+
+A streaming reader decodes one group at a time, which takes a multiple of this memory."""
 
 FILE_ROWS = 2**18
-"""Maximum number of rows in one file: the reader creates a Python object per array value."""
+"""Maximum number of rows in one file and in one row group."""
 
 _REPORT = "shard bigint, name string, rows bigint, size bigint, sha256 string, problem string"
 _NO_FILE = ShardFile("", 0, "")
@@ -63,7 +65,7 @@ def rows_per_file(columns: Sequence[Column]) -> int:
 def write_file(
     store: Store, folder: str, number: int, table: pa.Table, columns: Sequence[Column]
 ) -> ShardFile:
-    """Write a table as file ``number`` of the shard in ``folder``."""
+    """Write a table as file ``number`` of the shard in ``folder``, and return its description."""
     row_bytes = sum(column.row_bytes for column in columns)
     group_rows = max(1, min(FILE_ROWS, GROUP_BYTES // row_bytes))
     sink = pa.BufferOutputStream()
@@ -84,9 +86,9 @@ class FrameWriter:
     Attributes:
         store: Store of the shards.
         columns: All columns of the shards, in order.
-        locations: Where to find those that are no fields of a raw table.
-        table: Description of the raw columns, if there are any.
-        schema: Their encoding.
+        locations: Locations of the columns that are not fields of a raw table.
+        table: Description of the raw columns; None if there are none.
+        schema: Encoding of the raw columns; None if there are none.
     """
 
     store: Store
@@ -97,14 +99,16 @@ class FrameWriter:
 
     @property
     def aliases(self) -> list[str]:
-        """Names of the columns of the DataFrame that are read."""
+        """Names of the DataFrame columns that are read."""
         raw = [] if self.table is None else self.table.names
         return [*dict.fromkeys(location.alias for location in self.locations), *raw]
 
     def write(
         self, rows: Any, keys: Sequence[str], number: str
     ) -> dict[int, tuple[int, tuple[ShardFile, ...]]]:
-        """Write the rows. A task that Spark retries writes the same files with the same bytes.
+        """Write rows as shard files.
+
+        A task that Spark retries writes the same files with the same bytes.
 
         Args:
             rows: A DataFrame in which each task has complete shards, one after another.
@@ -112,7 +116,7 @@ class FrameWriter:
             number: Name of the column with the index of each row's shard; it is not written.
 
         Returns:
-            The number of rows and the files of each shard, by index of the shard.
+            For each shard index, the number of rows and the files of the shard.
 
         Raises:
             StoreError: If a file cannot be written.
@@ -135,7 +139,7 @@ class FrameWriter:
     def _make_task(
         self, keys: Sequence[str], number: str
     ) -> Callable[[Iterable[Any]], Iterator[Any]]:
-        """Make the function of a Spark task, which writes rows and yields reports of the files."""
+        """Return the function of a Spark task: it writes rows and yields a report of each file."""
         writer = self
         file_rows = rows_per_file(self.columns)
 
@@ -151,7 +155,7 @@ class FrameWriter:
         return write
 
     def convert(self, rows: pa.Table) -> pa.Table:
-        """Convert rows of the DataFrame to the columns of a shard's file."""
+        """Convert rows of the DataFrame to a table with the columns of a shard file."""
         unpacked = _unpack(rows, self.locations)
         if self.table is None or self.schema is None:
             return unpacked
@@ -165,7 +169,10 @@ class FrameWriter:
 
 
 def to_arrow(values: np.ndarray, column: Column) -> pa.Array:
-    """Return the values of a column as Arrow stores them: numbers, or lists of one length."""
+    """Convert a column's values to the stored Arrow array: numbers, or lists of equal length.
+
+    ``values`` have the shape ``(rows,)``, or ``(rows, width)`` for a column of arrays.
+    """
     if not column.shape:
         return pa.array(values)
     ends = np.arange(len(values) + 1, dtype=np.int32) * column.width
@@ -188,7 +195,7 @@ def _make_report(
 
 
 def _unpack(table: pa.Table, locations: Sequence[ColumnLocation]) -> pa.Table:
-    """Unpack the array columns of a table: return one column for each location."""
+    """Return a table with one column for each location, unpacked from the array columns."""
     packs: dict[str, Any] = {}
     columns: dict[str, Any] = {}
     for location in locations:
@@ -205,7 +212,7 @@ def _unpack(table: pa.Table, locations: Sequence[ColumnLocation]) -> pa.Table:
 def _split_files(
     batches: Iterable[Any], number: str, file_rows: int
 ) -> Iterator[tuple[int, int, pa.Table]]:
-    """Split batches into files; yield the index of the shard, that of the file, and its rows."""
+    """Split batches into files; yield each file's shard index, index in the shard, and rows."""
     parts: list[Any] = []
     shard, file_number = -1, 0
 

@@ -50,17 +50,17 @@ def prepare_arrays(
 
     In the shards, fractional numbers are float32, and booleans and integers are int32, except that
     int64, uint32 and uint64 become int64. The shuffle and the split depend on the rows, their order
-    and the seed. Every split and every partition has its share of each class of the labels. If the
-    store already contains the same data, prepared with the same arguments, it is reused.
+    and the seed. Random splits and partitions are stratified by the label classes. If the store
+    already contains the same data, prepared with the same arguments, it is reused.
 
     Args:
         columns: Arrays of shape ``(n,)`` or ``(n, d1, …)`` by column name, all with the same ``n``.
             Arrays of higher rank are stored flat; the manifest records their shape.
         store: Store of the shards, which workers must also be able to access.
-        inspect: Called with the manifest, without shards, before anything is written; an error
-            ends the preparation.
-        table: The features as a raw table, of which ``columns`` then holds none. Its encoding is
-            learned from the training rows.
+        inspect: Called with the manifest, before it lists any shards and before anything is
+            written; an exception aborts the preparation. None for no such check.
+        table: The features as a raw table; ``columns`` must then contain no features. The encoding
+            is learned from the training rows. None if ``columns`` contains the features.
         classes: Classes of labels whose class indices are in ``columns``.
         **arguments: Arguments of :func:`~cerebros_spark.data.checks.check_request`.
 
@@ -210,7 +210,7 @@ def _count_bad(column: Column, array: np.ndarray, values: np.ndarray) -> ColumnC
 
 
 def _find_worst_variation(column: Column, array: np.ndarray) -> Variation | None:
-    """Return a variation that is lost in the cast to float32; None if there is none."""
+    """Return the first variation that is lost in the cast to float32; None if none is lost."""
     is_cast = column.dtype == "float32" and array.dtype != np.float32
     if not is_cast or column.role == "weight" or array.size == 0:
         return None
@@ -245,20 +245,20 @@ def _split(
 
 
 def _mark_evenly(rows: int, marked: int) -> np.ndarray:
-    """Return ``rows`` booleans, ``marked`` of them True, at equal distances."""
+    """Return ``rows`` booleans, of which ``marked``, evenly spaced, are True."""
     numbers = np.arange(rows)
     marks: np.ndarray = (numbers + 1) * marked // rows > numbers * marked // rows
     return marks
 
 
 def _deal(rows: np.ndarray, place: np.ndarray, partitions: int) -> RowNumbers:
-    """Deal row indices to shards in turn; sort each shard by ``place``, the shuffled position."""
+    """Assign row indices to shards in turn; sort each shard by ``place``, the shuffled position."""
     shards = [rows[number::partitions] for number in range(partitions)]
     return [shard[np.argsort(place[shard])] for shard in shards]
 
 
 def _get_row_classes(stored: Arrays, columns: Sequence[Column]) -> list[np.ndarray]:
-    """Return the class of each row, for each label that has classes."""
+    """Return an array with the class of each row, for each label that has classes."""
     row_classes = []
     for column in columns:
         values = stored[column.name]
@@ -280,7 +280,10 @@ def _hash_content(stored: Arrays, mark: np.ndarray | None) -> str:
 
 
 def _add_moments(column: Column, values: np.ndarray, rows: np.ndarray) -> Column:
-    """Add mean and population variance to a column, in float64, in two chunked passes."""
+    """Return the column with its mean and population variance over ``rows``.
+
+    Both are computed in float64, in two chunked passes.
+    """
     first = values[:1].reshape(1, -1)
     # Float64 lacks some integers above 2^53, but their distances from the first value are exact.
     origin = first if values.dtype.kind == "i" and np.abs(first).max() > 2**52 else 0
@@ -299,7 +302,7 @@ def _add_moments(column: Column, values: np.ndarray, rows: np.ndarray) -> Column
 
 
 def _inspect_label(column: Column, values: np.ndarray) -> Column:
-    """Add the classes, and the numbers of non-binary and non-one-hot rows, to a label's column."""
+    """Return a label column with its classes and its numbers of non-binary and non-one-hot rows."""
     if column.shape:
         off_binary = ((values != 0) & (values != 1)).any(axis=1)
         off_one_hot = int((off_binary | (values.sum(axis=1) != 1)).sum())

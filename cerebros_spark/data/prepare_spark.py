@@ -1,9 +1,10 @@
 """Preparation of a Spark DataFrame as P training and P validation shards with a manifest.
 
 Spark handles all rows in the JVM; the driver receives only counts and statistics. The DataFrame is
-evaluated twice (survey and sort), and its first row once more. If it needs more than one Spark
-partition, the sort also reads it once to sample it. Cache the DataFrame first if evaluation is
-expensive. The sorted rows stay in the executors' storage while the shards are written.
+evaluated twice (survey and sort), and its first row once more. Unless a column marks validation
+rows, date columns are evaluated once more. If the DataFrame needs more than one Spark partition,
+the sort also reads it once to sample it. Cache the DataFrame first if evaluation is expensive. The
+sorted rows stay in the executors' storage while the shards are written.
 """
 
 from __future__ import annotations
@@ -39,10 +40,11 @@ from cerebros_spark.storage.store import Store
 
 # The lower 33 bits of monotonically_increasing_id count the rows of one Spark partition.
 _ROW_BITS = (1 << 33) - 1
-#: Approximate number of rows in which equal training and validation rows are looked for.
+#: Approximate size, in rows, of the sample searched for equal training and validation rows.
 _COMPARED = 500_000
 #: Decoded size of the rows that one task sorts, in bytes.
 TASK_BYTES = 2**24
+#: Size above which tasks are added beyond Spark's number of shuffle partitions, in bytes.
 MOST_TASK_BYTES = 2**27
 
 
@@ -57,20 +59,21 @@ def prepare_spark(
 ) -> Manifest:
     """Prepare a DataFrame: split it into shuffled shards of equal size, with a manifest.
 
-    Columns may be numbers, booleans, arrays of numbers (all of one length) and ML vectors, dense
-    or sparse. In the shards, fractional numbers are float32, longs are int64, and booleans and
-    other integers are int32. The shuffle and the split depend only on the content of the rows and
-    the seed, not on Spark's partitions. Every split and every partition has its share of each class
-    of the labels, and of repeated rows. If the store already contains the same data, prepared with
-    the same arguments, it is reused.
+    Columns may be numbers, booleans, arrays of numbers (of equal length in a column) and ML
+    vectors, dense or sparse. In the shards, fractional numbers are float32, longs are int64, and
+    booleans and other integers are int32. The shuffle and the split depend only on the content of
+    the rows and the seed, not on Spark's partitions. Random splits and partitions
+    are stratified by the label classes, and repeated rows are distributed evenly. If the store
+    already contains the same data, prepared with the same arguments, it is reused.
 
     Args:
         df: The data. It must give the same rows each time it is evaluated.
         store: Store of the shards, which workers must also be able to access.
-        inspect: Called with the manifest, without shards, before anything is written; an error
-            ends the preparation.
-        table: Description of the features, if they are raw columns of any type. Their encoding is
-            learned from the training rows, in three more passes over the sorted rows.
+        inspect: Called with the manifest, before it lists any shards and before anything is
+            written; an exception aborts the preparation. None for no such check.
+        table: Description of the features, if they are raw columns of any type; otherwise None.
+            Their encoding is learned from the training rows, in three more passes over the sorted
+            rows.
         classes: Classes of labels whose class indices are in ``df``.
         **arguments: Arguments of :func:`~cerebros_spark.data.checks.check_request`. If
             ``validation`` is a fraction, ``shuffle`` must be True, because rows have no order.
@@ -135,9 +138,9 @@ def prepare_spark(
 
 
 def _count_tasks(df: DataFrame, surveyed: Survey, raw: RawFeatures) -> int:
-    """Return the number of tasks for the sort: 1 for a small table, at most Spark's setting.
+    """Return the number of sort tasks: 1 for a small table, at most Spark's shuffle partitions.
 
-    Above it are those that a task with more rows would need too much memory for.
+    There are more only if a task would otherwise sort more than :data:`MOST_TASK_BYTES`.
     """
     row_bytes = raw.row_bytes + sum(column.row_bytes for column in surveyed.columns)
     size = surveyed.rows * row_bytes
@@ -160,9 +163,9 @@ def _sort(frame: DataFrame, surveyed: Survey, tasks: int) -> DataFrame:
 
 
 def _place(ordered: DataFrame, surveyed: Survey, held_out: int, request: DataRequest) -> DataFrame:
-    """Add to each row of the sorted frame its split, its shard, and its place in the shard.
+    """Add the split, the shard and the place in the shard to each row of the sorted frame.
 
-    Only the number of rows of each class in each Spark partition is sent to the driver.
+    The driver receives only a row count and hashes for each class in each Spark partition.
     """
     stratum = "class_0" if surveyed.classes else "cast(0 as bigint)"
     parts = (
@@ -216,7 +219,7 @@ def _check_unchanged(parts: Sequence[Any], surveyed: Survey) -> None:
 def _make_split_sql(
     strata: Sequence[Stratum], classes: Sequence[int], stratum: str
 ) -> tuple[str, str]:
-    """Make SQL for whether a row validates, and for its index among the rows of its split."""
+    """Return SQL for whether a row validates, and SQL for its index among its split's rows."""
     number = "1"
     if len(strata) > 1:
         numbered = ", ".join(f"{each}L, {i + 1}" for i, each in enumerate(classes))
@@ -240,7 +243,7 @@ def _format_longs(values: Sequence[int]) -> str:
 def _add_statistics(
     placed: DataFrame, train_rows: int, surveyed: Survey, sources: Sequence[SourceColumn]
 ) -> tuple[Column, ...]:
-    """Add statistics of the training rows, and the classes of labels, to the columns."""
+    """Return the columns with statistics of the training rows and the classes of labels."""
     columns = add_moments(placed.where("not validates"), train_rows, sources, surveyed.columns)
     labels = [source for source in sources if source.alias in surveyed.countable]
     values: dict[str, Any] = {}
@@ -259,7 +262,7 @@ def _add_statistics(
 
 
 def _log_duplicates(placed: DataFrame, rows: int, row_hash: SparkColumn) -> None:
-    """Log the share of validation rows that are training rows, too, in a sample of the rows."""
+    """Log the fraction of validation rows, in a sample, that also occur among the training rows."""
     # All copies of a row have the same hash, so all or none of them are in the sample.
     hashed = placed.select(row_hash.alias("hash"), "validates")
     sample = hashed.where(F.pmod("hash", F.lit(max(1, rows // _COMPARED))) == 0)
@@ -273,7 +276,7 @@ def _log_duplicates(placed: DataFrame, rows: int, row_hash: SparkColumn) -> None
 
 
 def _find_greatest_weight(placed: DataFrame, sources: Sequence[SourceColumn]) -> float:
-    """Find the maximum sample weight of the validation rows; 1 without sample weights."""
+    """Return the maximum sample weight of the validation rows; 1 if there are no weights."""
     for source in sources:
         if source.is_weight:
             greatest = F.max(F.expr(source.stored))
@@ -289,7 +292,7 @@ def _write_shards(
     partitions: int,
     tasks: int,
 ) -> tuple[catalog.Shards, catalog.Shards]:
-    """Write all shards, ordered by ``place``; ``rows`` are the training and validation rows."""
+    """Write all shards with rows ordered by ``place``; ``rows`` are the counts of both splits."""
     keys = [
         f"{folder}/{split}/shard={number}"
         for split in ("train", "validation")

@@ -1,4 +1,4 @@
-"""The row groups of one shard, read by pyarrow alone: the same as Petastorm's, bit for bit."""
+"""Shard reader that uses only pyarrow; its row groups equal Petastorm's, bit for bit."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def largest_row_group(store: Store, shard: Shard, names: Sequence[str]) -> int:
 
 @dataclass(frozen=True)
 class _File:
-    """A file whose metadata is read once, and which is not kept open."""
+    """Parquet file that is opened for each read; its metadata is read only once."""
 
     system: Any
     address: str
     metadata: pq.FileMetaData
 
     def read(self, number: int, names: Sequence[str]) -> pa.Table:
-        """Read some columns of a row group."""
+        """Read the columns ``names`` of the row group ``number``."""
         with self.system.open(self.address) as source:
             file = pq.ParquetFile(source, metadata=self.metadata, pre_buffer=False)
             # Without threads: one of pyarrow's may drop the last reference to ``source`` while the
@@ -65,7 +65,7 @@ class _File:
 
 
 def _list_files(store: Store, shard: Shard, names: Sequence[str]) -> list[_File]:
-    """Return the files of a shard, sorted, after a check of their rows and columns."""
+    """Check the rows and columns of a shard's files, and return the files in sorted order."""
     system = store.filesystem
     files = []
     with convert_errors(store, shard):

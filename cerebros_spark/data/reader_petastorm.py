@@ -1,4 +1,4 @@
-"""The row groups of one shard, read by Petastorm and decoded one at a time."""
+"""Shard reader that uses Petastorm and decodes one row group at a time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cerebros_spark.storage.store import Store
 
 
 def get_version() -> str:
-    """Return the name and version of the reading library; raises ImportError if it is missing."""
+    """Return the name and version of the reading library; raise ImportError if it is missing."""
     with _suppress_warnings():
         return f"Petastorm {load_petastorm().__version__}"
 
@@ -52,10 +52,11 @@ def largest_row_group(store: Store, shard: Shard, names: Sequence[str]) -> int:
 
 
 class _ArrayReader:
-    """The last step of a Petastorm reader, which decodes an array column at once.
+    """Last step of a Petastorm reader; it decodes each array column in one operation.
 
-    Petastorm's own creates an object for each row of an array column, which costs more than the
-    rest of reading. Prepared data has arrays of one length, whose values are contiguous.
+    Petastorm's built-in class creates an object for each row of an array column, which takes longer
+    than the rest of the reading. In prepared data, the arrays of a column have equal length, so
+    their values are contiguous.
     """
 
     batched_output = True
@@ -70,7 +71,7 @@ def _open_reader(
 ) -> Iterator[Any]:
     """Open a Petastorm reader of a shard and check its number of rows.
 
-    It works in the calling thread: the order is deterministic, and no warning escapes.
+    The reader works in the calling thread, so its order is deterministic and no warning escapes.
     """
     with convert_errors(store, shard), _suppress_warnings():
         reader = load_petastorm().make_batch_reader(

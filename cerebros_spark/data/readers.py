@@ -1,6 +1,6 @@
-"""The choice of the library that reads shards: Petastorm, or pyarrow alone.
+"""Choice of the library that reads shards: Petastorm, or pyarrow alone.
 
-Both give the same rows in the same order. Petastorm is the default where it can be imported.
+Both give the same rows in the same order. Petastorm is the default if it can be imported.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cerebros_spark.storage.store import Store
 logger = logging.getLogger(__name__)
 
 ENVIRONMENT = "CEREBROS_SPARK_READER"
-"""Variable with the name of the reader, used if no reader is passed."""
+"""Environment variable that names the reader to use if none is passed."""
 
 _MODULES = {
     "petastorm": "cerebros_spark.data.reader_petastorm",
@@ -36,7 +36,7 @@ class Reader(Protocol):
     """A module that reads the row groups of shards."""
 
     def get_version(self) -> str:
-        """Return the name and version of the reading library; raises ImportError without it."""
+        """Return the reading library's name and version; raise ImportError if it is missing."""
 
     def read_row_groups(
         self, store: Store, shard: Shard, names: Sequence[str], seed: int | None
@@ -47,22 +47,26 @@ class Reader(Protocol):
             store: Store of the shard.
             shard: The shard.
             names: Columns to read, by their names in the files.
-            seed: Seed of the order of row groups, from 1; None for the order of the files.
+            seed: Positive seed that determines the row group order; None for the file order.
 
         Yields:
-            For each row group, an array by column: ``(rows,)`` or ``(rows, length)``.
+            For each row group, arrays by column name, of shape ``(rows,)`` for numbers and
+            ``(rows, length)`` for arrays.
 
         Raises:
-            DataError: If the shard lacks columns, or its number of rows is not the manifest's.
+            DataError: If the shard lacks columns, or its number of rows differs from the manifest.
             StoreError: If the shard can't be read.
         """
 
     def largest_row_group(self, store: Store, shard: Shard, names: Sequence[str]) -> int:
-        """Return the number of rows in the largest row group; raise as ``read_row_groups`` does."""
+        """Return the largest row group's number of rows; raise errors as ``read_row_groups``."""
 
 
 def check_reader(name: str | None, source: str = "reader") -> str | None:
-    """Return the name of a reader, or None; raises ArgumentError for another name."""
+    """Return ``name`` if it is None or a known reader.
+
+    Otherwise raise an ArgumentError that calls the argument ``source``.
+    """
     if name is not None and name not in _MODULES:
         known = " or ".join(repr(each) for each in _MODULES)
         raise ArgumentError(f"{source} must be {known}, but got {name!r}")
@@ -73,9 +77,9 @@ def choose_reader(name: str | None = None) -> str:
     """Return the name of the reader to use.
 
     Args:
-        name: The wanted reader. By default, that of the environment variable
-            ``CEREBROS_SPARK_READER``; without it, Petastorm where it can be imported, and
-            pyarrow alone elsewhere.
+        name: The requested reader, ``"petastorm"`` or ``"arrow"``. If None, the environment
+            variable ``CEREBROS_SPARK_READER`` names it; if that is not set either, Petastorm is
+            used if it can be imported, otherwise pyarrow alone.
 
     Raises:
         ArgumentError: If there is no such reader, or its library cannot be imported.
@@ -88,7 +92,7 @@ def choose_reader(name: str | None = None) -> str:
 
 
 def get_wanted_reader(name: str | None = None) -> str | None:
-    """Return the reader that an argument or the environment names; None if neither does.
+    """Return the reader that ``name`` or the environment variable names; None if neither does.
 
     Raises:
         ArgumentError: If there is no such reader.
@@ -97,7 +101,7 @@ def get_wanted_reader(name: str | None = None) -> str | None:
 
 
 def open_reader(name: str | None = None) -> Reader:
-    """Return the reader of a name, chosen as by :func:`choose_reader`.
+    """Return the reader that :func:`choose_reader` chooses for ``name``.
 
     Raises:
         ArgumentError: If there is no such reader, or its library cannot be imported.
@@ -112,7 +116,7 @@ def open_reader(name: str | None = None) -> Reader:
 
 
 def _find_version(name: str) -> str:
-    """Return library and version of a reader; raise ArgumentError if it cannot be imported."""
+    """Return a reader's library and version; raise ArgumentError if it cannot be imported."""
     try:
         return _import_reader(name).get_version()
     except Exception as error:  # what an unfit version of a library raises is not known

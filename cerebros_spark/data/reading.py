@@ -1,4 +1,4 @@
-"""Decoding, checks and errors that all readers of shards share."""
+"""Decoding, checks and error conversion that all shard readers share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cerebros_spark.storage.store import Store
 
 
 def to_arrays(table: pa.Table) -> dict[str, np.ndarray]:
-    """Return the columns of a table: ``(rows,)`` for numbers, ``(rows, length)`` for arrays."""
+    """Return a table's columns by name: ``(rows,)`` for numbers, ``(rows, length)`` for arrays."""
     return {name: _to_array(name, table.column(name)) for name in table.column_names}
 
 
@@ -28,7 +28,7 @@ def check_content(store: Store, shard: Shard, rows: int, missing: Collection[str
         missing: Names of columns that at least one file lacks.
 
     Raises:
-        DataError: If the number of rows is not that of the manifest, or columns are missing.
+        DataError: If the number of rows differs from the manifest, or columns are missing.
     """
     if rows != shard.rows or missing:
         lacks = f" and lacks the columns {sorted(missing)}" if missing else ""
@@ -40,7 +40,7 @@ def check_content(store: Store, shard: Shard, rows: int, missing: Collection[str
 
 @contextlib.contextmanager
 def convert_errors(store: Store, shard: Shard) -> Iterator[None]:
-    """Convert errors to a StoreError that names the shard."""
+    """Convert any exception raised in the block to a StoreError that names the shard."""
     try:
         yield
     except Exception as error:

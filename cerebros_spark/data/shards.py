@@ -38,8 +38,9 @@ class Chunk:
     Attributes:
         x: One array for each model input, of shape ``(rows, *input_shape)``.
         y: One array for each model output, of shape ``(rows, width)``.
-        order: Permutation of the row indices ``0 … rows - 1``, int64; one for each pass.
-        weights: Sample weights of shape ``(rows,)``; None without sample weights.
+        order: Row indices in the order to visit, int64: for each pass, a permutation of
+            ``0 … rows - 1``; the passes are concatenated.
+        weights: Sample weights of shape ``(rows,)``; None if there are no sample weights.
     """
 
     x: list[np.ndarray]
@@ -76,7 +77,8 @@ def open_shard(
         The rows of the shard.
 
     Raises:
-        ArgumentError: If the layout does not match the manifest, or there is no such reader.
+        ArgumentError: If the layout does not match the manifest, or the reader is unknown or cannot
+            be imported.
         DataError: If the number of rows in the shard differs from the manifest.
         StoreError: If the shard cannot be read, or a file was altered.
     """
@@ -122,9 +124,9 @@ class ShardData:
 
         Args:
             batch_size: Rows per batch.
-            seed: Seed of the order, which depends on nothing else; None for the stored order.
-            passes: Number of passes, each in another order. Of a resident shard, the order of the
-                chunk holds them one after the other.
+            seed: Seed that alone determines the order; None for the stored order.
+            passes: Number of passes, each in a different random order if ``seed`` is given. The
+                single chunk of a resident shard has the orders of all passes, concatenated.
 
         Raises:
             ArgumentError: If ``batch_size`` is not a positive integer.
@@ -147,7 +149,7 @@ class ShardData:
 
 
 class _LocalCopy(LocalStore):
-    """Copy of a shard on the worker's disk, deleted when this object is collected.
+    """Copy of a shard on the worker's disk, deleted when this object is garbage-collected.
 
     Readers read files in many small pieces, and every pass reads a streamed shard. A copy on disk
     makes this fast, and the store is read only once.
@@ -171,7 +173,7 @@ class _LocalCopy(LocalStore):
 
 @dataclass(frozen=True)
 class _Tensor:
-    """Model input or output, or the sample weights: concatenated columns."""
+    """A model input, a model output or the sample weights, formed by concatenating columns."""
 
     columns: tuple[Column, ...]
     shape: tuple[int, ...]
@@ -186,7 +188,7 @@ class _Tensor:
         return np.empty((rows, *self.shape), self.dtype)
 
     def fill(self, target: np.ndarray, batch: Mapping[str, np.ndarray]) -> None:
-        """Fill ``target``, a part of an array, with the rows of a batch."""
+        """Fill ``target``, a slice of this tensor's array, with the rows of a batch."""
         flat = target.reshape(len(target), -1)
         if self.table is not None:
             fields = {column.name: batch[column.stored] for column in self.columns}
@@ -250,7 +252,7 @@ class _ShardReader:
         return self.reader.largest_row_group(self.store, self.shard, self.names)
 
     def read(self, chunk_rows: int, seed: int | None) -> Iterator[list[np.ndarray]]:
-        """Yield new arrays, one per tensor, of ``chunk_rows`` rows; the last may have fewer."""
+        """Yield lists of new arrays, one per tensor, with ``chunk_rows`` rows or, last, fewer."""
         left = self.shard.rows
         arrays: list[np.ndarray] = []
         filled = 0

@@ -1,7 +1,7 @@
-"""Conversion of the columns of a Spark DataFrame to those of the shards.
+"""Conversion of Spark DataFrame columns to shard columns.
 
 Spark plans and compiles expressions one by one, which takes minutes for thousands of columns. So
-single numbers are packed: all features of one type share an array column, the pack.
+numeric features of the same stored type are packed into one array column, called a pack.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _PRECISE = {"int32": "int", "int64": "bigint", "float32": "double"}
 
 @dataclass(frozen=True)
 class SourceColumn:
-    """Column of the user's DataFrame and its conversion.
+    """Column of the user's DataFrame, with its conversion.
 
     Attributes:
         column: The column as it is stored.
         alias: Name of the column in internal frames, because users' names may contain anything;
             for a packed number, the name of its pack.
         index: Index of a packed number in its pack; None for other columns.
-        raw: SQL of the user's value: a number, or an array of numbers.
+        raw: SQL expression for the user's value: a number, or an array of numbers.
         raw_type: SQL type of ``raw``.
-        is_array: Whether the value of a row is an array.
+        is_array: Whether each row's value is an array.
         has_null_elements: Whether the arrays may have null elements.
         is_float32: Whether the user's numbers are already float32.
     """
@@ -69,25 +69,25 @@ class SourceColumn:
 
     @property
     def precise(self) -> str:
-        """SQL of the value before the cast to float32, from which statistics are computed."""
+        """SQL expression for the value before its cast to float32, as used for statistics."""
         sql_type = _PRECISE[self.column.dtype]
         sql_type = f"array<{sql_type}>" if self.is_array else sql_type
         return self.raw if sql_type == self.raw_type else f"cast({self.raw} as {sql_type})"
 
     @property
     def stored(self) -> str:
-        """SQL of the stored value in a frame of :func:`select_stored`."""
+        """SQL expression for the stored value in a frame that :func:`select_stored` returns."""
         return self.alias if self.index is None else f"{self.alias}[{self.index}]"
 
     @property
     def first(self) -> Any:
-        """Spark column of the stored value, or of the first element of an array."""
+        """Spark expression for the stored value or, if it is an array, for its first element."""
         value = F.col(self.alias)
         return F.get(value, F.lit(0)) if self.is_array else value
 
 
 def resolve_columns(schema: T.StructType, request: DataRequest) -> list[SourceColumn]:
-    """Resolve the conversion of each requested column; raise DataError for unsupported types."""
+    """Return the conversion of each requested column; raise DataError for unsupported types."""
     fields = {field.name: field for field in schema.fields}
     if isinstance(request.validation, str):
         mark = fields[request.validation].dataType
@@ -141,7 +141,7 @@ def quote(name: str) -> str:
 
 
 def vectors_to_arrays(df: DataFrame, names: Iterable[str]) -> DataFrame:
-    """Convert those of the named columns that are ML vectors to arrays of doubles."""
+    """Convert the ML vectors among the columns ``names`` to arrays of doubles."""
     requested = set(names)
     for field in df.schema.fields:
         if field.name in requested and _is_vector(field.dataType):
@@ -157,9 +157,9 @@ def select_precise(
     request: DataRequest,
     raw: Sequence[str] = (),
 ) -> DataFrame:
-    """Select the columns, before the cast to float32, and the validation mark ``held_out``.
+    """Select the validation mark as ``held_out``, and the columns before their cast to float32.
 
-    ``raw`` are names of columns that are kept as they are.
+    ``raw`` names additional columns, which are kept unchanged.
     """
     is_marked = isinstance(request.validation, str)
     mark = quote(str(request.validation)) if is_marked else "false"
@@ -181,11 +181,11 @@ def select_stored(
     more: Sequence[str] = (),
     raw: Sequence[str] = (),
 ) -> DataFrame:
-    """Select the columns of :func:`select_precise` as stored, the mark, and two hashes of each row.
+    """Cast the columns of :func:`select_precise` to their stored types, and hash each row twice.
 
     The hashes ``h1`` and ``h2`` have 128 bits in total, so rows with equal hashes are equal.
-    ``more`` is SQL of additional columns, which are not hashed; ``raw`` are names of columns that
-    are kept as they are, and hashed.
+    ``more`` holds SQL expressions for additional columns, which are not hashed. ``raw`` names
+    columns that are kept unchanged and hashed.
     """
     cast: dict[str, str] = {}
     for source in sources:

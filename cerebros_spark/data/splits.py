@@ -1,9 +1,9 @@
 """Arithmetic of the split: which rows validate, and which partition each row belongs to.
 
 Rows are numbered in an order that is sorted by class and random within a class, except that equal
-rows may be adjacent. Validation rows are taken at equal distances in that order; the training rows
-in between are dealt to the partitions in turn. So every split and every partition has its share of
-each class and of each repeated row, to within one row.
+rows may be adjacent. Validation rows are taken at equal distances in that order; the rows of each
+split are then assigned to the partitions in turn. So every split and every partition has its share
+of each class and of each repeated row, to within one row.
 """
 
 from __future__ import annotations
@@ -16,17 +16,20 @@ ROWS_PER_CLASS = 5
 
 
 def are_classes(rows: int, values: int) -> bool:
-    """Return whether ``rows`` rows are stratified by a label with ``values`` distinct values."""
+    """Return whether a label with ``values`` distinct values in ``rows`` rows counts as classes.
+
+    Splits are stratified by the classes.
+    """
     return rows >= ROWS_PER_CLASS * values
 
 
 def validation_size(rows: int, validation: float) -> int:
-    """Return the number of validation rows for a fraction of all rows, rounded."""
+    """Return the rounded number of validation rows, for the fraction ``validation`` of ``rows``."""
     return int(rows * validation + 0.5)
 
 
 def split_sizes(rows: int, parts: int) -> tuple[int, ...]:
-    """Return the sizes of ``parts`` parts if row ``i`` belongs to part ``i % parts``."""
+    """Return the sizes of ``parts`` parts if each row ``i`` belongs to part ``i % parts``."""
     return tuple(rows // parts + (part < rows % parts) for part in range(parts))
 
 
@@ -50,8 +53,8 @@ class Stratum:
 def allocate(counts: Sequence[int], validation: int) -> tuple[Stratum, ...]:
     """Allocate the validation rows to classes in proportion to their numbers of rows.
 
-    Each class gets its share, rounded down or up by the largest-remainder method. It keeps at least
-    one training row if the other classes have enough rows.
+    Each class gets its share, rounded down or up by the largest-remainder method. A class keeps at
+    least one training row if the other classes have enough rows.
 
     Args:
         counts: Number of rows of each class, in sorted order.

@@ -1,7 +1,7 @@
-"""Statistics of a Spark DataFrame: checked before it is written, and stored in the manifest.
+"""Statistics of a Spark DataFrame, checked before it is written and stored in the manifest.
 
-The statistics aggregate all columns as one vector. One expression per column would take Spark
-minutes for thousands of columns.
+All columns are aggregated as one vector. One expression per column would take Spark minutes with
+thousands of columns.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ class Survey:
 
     Attributes:
         rows: Number of rows.
-        held_out: Number of rows marked for validation.
+        held_out: Number of rows marked for validation; 0 if no column marks them.
         columns: The columns with their shapes and, for array labels, the numbers of rows that are
             not binary or not one-hot.
-        content: Hash of the rows, independent of their order.
-        classes: SQL of the class of a row, for each label that has classes; for a frame of
-            :func:`~cerebros_spark.data.spark_columns.select_stored`.
+        content: Number of rows and hashes that identify them, independent of their order.
+        classes: One SQL expression for each label with classes, which gives a row's class in a
+            frame of :func:`~cerebros_spark.data.spark_columns.select_stored`.
         countable: Aliases of the labels that may have few enough classes to list.
     """
 
@@ -78,9 +78,9 @@ def content_hash() -> list[Any]:
 def survey(
     df: DataFrame, sources: Sequence[SourceColumn], request: DataRequest, raw: Sequence[str] = ()
 ) -> Survey:
-    """Survey a DataFrame in one pass over its rows.
+    """Check the values of a DataFrame, and return its counts and statistics.
 
-    ``raw`` are names of columns that belong to the content of the rows, and are not surveyed.
+    ``raw`` names columns that count as content of the rows but are not surveyed.
 
     Raises:
         DataError: If there are no rows, or values that models cannot be trained on.
@@ -110,7 +110,7 @@ def survey(
 
 
 def _read_widths(df: DataFrame, sources: Sequence[SourceColumn]) -> list[int]:
-    """Read the number of values of each source from the first row; 0 for a null array."""
+    """Return each source's number of values in the first row; 0 for a null array."""
     if not any(source.is_array for source in sources):
         return [1] * len(sources)
     sizes = [f"size({source.raw})" if source.is_array else "1" for source in sources]
@@ -123,7 +123,7 @@ def _read_widths(df: DataFrame, sources: Sequence[SourceColumn]) -> list[int]:
 def _format_all_values(
     sources: Sequence[SourceColumn], widths: Sequence[int], may_be_missing: bool
 ) -> str:
-    """Return SQL of all values of a row as an array of doubles; see :func:`_locate_slices`.
+    """Return SQL for one array of doubles with all values of a row; see :func:`_locate_slices`.
 
     With ``may_be_missing``, NaN replaces missing values and arrays of unexpected length.
     """
@@ -143,7 +143,7 @@ def _format_all_values(
 
 
 def _locate_slices(sources: Sequence[SourceColumn], widths: Sequence[int]) -> list[slice]:
-    """Locate each column in the array of :func:`_format_all_values`; packs stay together."""
+    """Return each source's slice of the array of :func:`_format_all_values`, packs in one piece."""
     order = {alias: at for at, alias in enumerate(dict.fromkeys(s.alias for s in sources))}
     slices = [slice(0)] * len(sources)
     start = 0
@@ -154,7 +154,7 @@ def _locate_slices(sources: Sequence[SourceColumn], widths: Sequence[int]) -> li
 
 
 def _make_column_aggregates(source: SourceColumn) -> Iterator[tuple[str, Any]]:
-    """Yield names and aggregates of one column, in addition to the statistics of its values."""
+    """Yield ``(name, aggregate)`` pairs of one column, in addition to its value statistics."""
     if source.index is not None:
         return
     value = F.col(source.alias)
@@ -222,7 +222,10 @@ def _check_values(
 
 
 def _is_finite(source: SourceColumn, statistics: dict[str, np.ndarray], values: slice) -> bool:
-    """Return whether no value is missing, NaN or infinite: such values make the mean non-finite."""
+    """Return whether no value is missing, NaN, infinite or too large for the stored type.
+
+    Missing, NaN and infinite values make the mean non-finite.
+    """
     limit = _FLOAT32_MAX if source.column.dtype == "float32" else math.inf
     least, greatest = statistics["min"][values].min(), statistics["max"][values].max()
     return bool(
@@ -254,7 +257,7 @@ def _count_bad(frame: DataFrame, sources: Sequence[SourceColumn]) -> dict[str, d
 
 
 def _warn_of_dates(df: DataFrame) -> None:
-    """Warn if rows seem to be sorted by a date column, even by an unused one."""
+    """Warn if rows seem to be sorted by a date column, whether or not it is used."""
     counts = Counter(field.name.lower() for field in df.schema.fields)
     dates = [
         field.name
@@ -308,12 +311,12 @@ def _make_survey(row: Row, sources: Sequence[SourceColumn]) -> Survey:
 def add_moments(
     frame: DataFrame, rows: int, sources: Sequence[SourceColumn], columns: Sequence[Column]
 ) -> list[Column]:
-    """Add mean and population variance, in float64, to the columns.
+    """Return the columns with mean and population variance, computed in float64.
 
     Args:
         frame: The training rows.
         rows: Number of training rows.
-        sources: Conversions of the columns.
+        sources: Conversions of the columns, in the same order.
         columns: The columns, without statistics.
     """
     widths = [column.width for column in columns]

@@ -1,4 +1,4 @@
-"""Engine that connects scheduler and backend and commits every result to the journal."""
+"""Engine that connects the scheduler and the backend and commits every result to the journal."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ class Engine:
     """Engine that trains trials by model hopping.
 
     Args:
-        backend: The provider of workers.
+        backend: Provider of the workers.
         config: The workers' configuration.
-        get_merger: Returns the merger of a trial's metric variables.
+        get_merger: Function that returns the merger of a trial's metric variables.
         journal: The run's journal.
-        reproducible: Fix the order of visits, independent of timing.
+        reproducible: Whether to fix the order of partition visits, independent of timing.
         history: Journal records of earlier sessions, from which unfinished trials resume.
     """
 
@@ -99,7 +99,7 @@ class Engine:
 
     @property
     def specs(self) -> dict[str, TrialSpec]:
-        """Specs of the trials that were built, in this session or earlier ones, by name."""
+        """Specs of the trials built in this session and in earlier ones, by trial name."""
         return dict(self._specs)
 
     @property
@@ -128,9 +128,9 @@ class Engine:
         """Submit a trial.
 
         Args:
-            spec: The trial.
-            checkpoint: Its initial state.
-            **extra: Additional fields of its journal record, in JSON types.
+            spec: The trial's spec.
+            checkpoint: The trial's initial model state, serialized.
+            **extra: Additional fields of the trial's journal record, as JSON types.
 
         Raises:
             StoreError: If the trial cannot be written to the store.
@@ -154,7 +154,7 @@ class Engine:
         self.flush()
 
     def answer(self, trial_id: str, answer: EpochAnswer) -> None:
-        """Answer an EpochResult; a paused trial needs another answer later.
+        """Answer a trial's EpochResult; a paused trial needs another answer later.
 
         All answers take effect together, at the next :meth:`flush` or :meth:`next_result`.
 
@@ -198,7 +198,7 @@ class Engine:
             self._handle(*pending)
 
     def next_result(self, timeout: float) -> EpochResult | TrialResult | None:
-        """Return the next finished epoch or trial; None after ``timeout`` seconds.
+        """Return the next finished epoch or trial; None if none occurs within ``timeout`` seconds.
 
         Returns None earlier if a worker becomes idle (:attr:`idle_workers`). The caller must answer
         each EpochResult (:meth:`answer`) and record each TrialResult (:meth:`record_end`). The
@@ -232,9 +232,10 @@ class Engine:
         self._states.prune(result.trial_id)
 
     def close(self, *, finished: bool = True) -> EngineReport:
-        """Stop the workers and return the report.
+        """Stop the workers and return the session's report.
 
-        Nothing of an unfinished run is deleted, because another driver may have resumed it.
+        If ``finished`` is False, the run's files are not pruned, because another driver may have
+        resumed the run.
         """
         self._states.close()
         self._backend.stop()
@@ -256,11 +257,11 @@ class Engine:
         self._carry_out(self._scheduler.handle(*events))
 
     def _receive(self, timeout: float) -> list[WorkerEvent]:
-        """Receive and record the workers' next events, at most up to the first that is no result.
+        """Receive and record worker events, up to and including the first that is not a UnitResult.
 
         Results that arrived together are committed and scheduled together. Any other event ends
-        the list: it may invalidate later reports, and the scheduler must know a new process before
-        that is sent work.
+        the list, because it may invalidate later reports, and because the scheduler must register
+        a new process before the process is sent work.
         """
         events: list[WorkerEvent] = []
         units: set[Unit] = set()
@@ -285,7 +286,7 @@ class Engine:
             logger.warning("lost worker %d: %s", event.worker, event.reason)
 
     def _record_unit(self, result: UnitResult) -> None:
-        """Record a finished unit, which counts once the record is committed."""
+        """Record a finished unit; it counts once the record is committed."""
         if not self._scheduler.expects(result.worker, result.unit):
             logger.info("ignoring late report for %s", result.unit)
             return
@@ -297,7 +298,7 @@ class Engine:
             self._states.discard(result.unit.trial_id, result.unit.state)
 
     def _check_losses(self, event: WorkerEvent) -> None:
-        """Raise BackendError if a worker keeps dying although no unit can be the cause."""
+        """Raise BackendError if a worker dies repeatedly and no unit can be the cause."""
         if not isinstance(event, WorkerLost):
             return
         if self._scheduler.count_idle_losses(event.worker) >= _MAX_IDLE_LOSSES:
@@ -356,7 +357,7 @@ def start_journal(config: WorkerConfig, **search_config: Any) -> Journal:
 
 
 def describe_worker_config(config: WorkerConfig) -> dict[str, Any]:
-    """Describe the workers' configuration as fields of the journal's first record."""
+    """Return the workers' configuration as fields of the journal's first record."""
     return {
         "data": config.manifest.fingerprint,
         "layout": dataclasses.asdict(config.layout),

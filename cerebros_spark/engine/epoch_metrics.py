@@ -1,4 +1,4 @@
-"""Metrics of finished epochs, merged from the metric variables of their units."""
+"""Metrics of finished epochs, merged from their units' metric variables."""
 
 from __future__ import annotations
 
@@ -12,13 +12,19 @@ class Merger(Protocol):
     """Merger of metric variables; one merger may serve many trials."""
 
     def merge(self, reported: Sequence[Sequence[MetricVariables]]) -> list[dict[str, float]]:
-        """Merge the metric variables of each epoch's units; return its metrics by name."""
+        """Return the merged metrics, by name, of each sequence of units in ``reported``.
+
+        A sequence contains the metric variables of an epoch's training or validation units.
+        """
 
 
 def merge_epochs(
     finished: Sequence[EpochResult], get_merger: Callable[[str], Merger]
 ) -> list[dict[str, float]]:
-    """Merge the metrics of epochs, with one call per merger; return the logs of each epoch."""
+    """Merge the metrics of epochs, with one call per merger; return the logs of each epoch.
+
+    ``get_merger`` returns a trial's merger by trial name.
+    """
     mergers = [get_merger(epoch.trial_id) for epoch in finished]
     logs: list[dict[str, float]] = [{} for _ in finished]
     for merger in set(mergers):

@@ -1,4 +1,4 @@
-"""Recovery of a run from its journal: scheduler, specs and states."""
+"""Recovery of a run from its journal: the scheduler, trial specs and model states."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from cerebros_spark.storage.store import Store
 
 @dataclass(frozen=True)
 class RecoveredRun:
-    """Run as of the end of its journal; each attribute is keyed by trial.
+    """Run as of the end of its journal; each attribute is keyed by trial name.
 
     Attributes:
         specs: Specs of the trials that were built.
-        unanswered: Finished epochs and ends of trials that no record answers. The logs of an epoch
-            are empty if its metrics were not merged.
+        unanswered: Finished epochs without an ``answer`` record, and ended trials without an
+            ``end`` record. An epoch's logs are empty if its metrics were not merged.
     """
 
     specs: dict[str, TrialSpec] = field(default_factory=dict)
@@ -47,11 +47,11 @@ def recover_run(
     """Recover a run by replaying its journal, before any worker is ready.
 
     Args:
-        scheduler: A new scheduler.
-        collector: Its collector of states.
+        scheduler: A new scheduler, which handles the recorded events.
+        collector: Collector of the run's model states, which replays the records.
         store: Store of the run.
-        run_id: The run.
-        records: Records of its journal.
+        run_id: Name of the run.
+        records: Records of the run's journal.
 
     Raises:
         StoreError: If a trial's spec is missing or damaged.
@@ -80,7 +80,7 @@ def recover_run(
 
 
 def read_unit_result(record: Record) -> UnitResult:
-    """Read the result in a ``unit`` record."""
+    """Return the UnitResult in a journal record of kind ``unit``."""
     fields = {name: record[name] for name in UnitResult.__struct_fields__}
     return msgspec.convert(fields, UnitResult)
 
@@ -88,7 +88,7 @@ def read_unit_result(record: Record) -> UnitResult:
 def _make_events(
     spec: TrialSpec, record: Record, collector: StateCollector, scheduler: Scheduler
 ) -> list[Event]:
-    """Make the scheduler's events from a record, and replay the record to the collector."""
+    """Replay a record to the collector, and return the scheduler events that it represents."""
     kind, name = record["kind"], spec.trial_id
     made = collector.replay(record)
     if kind == "trial":

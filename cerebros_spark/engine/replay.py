@@ -30,14 +30,14 @@ from cerebros_spark.training.keras import tensorflow_runtime
 
 @dataclass(frozen=True)
 class Comparison:
-    """Result of a replay.
+    """Comparison of a replayed trial with its journal.
 
     Attributes:
         trial_id: Name of the trial.
         units: Number of replayed units.
         states: Numbers of visits after which the state (weights, optimizer or anything else)
             differed; the first visit is 1.
-        metrics: Numbers of journal records with different metric variables.
+        metrics: Numbers of the journal records whose metric variables differed.
     """
 
     trial_id: str
@@ -61,14 +61,14 @@ class Comparison:
 
 
 class Replay:
-    """Replay of the trials of a run, finished or not.
+    """Replay of a run's trials; the run may be unfinished.
 
     Args:
         store: Store of the run and its data.
         run_id: Name of the run.
         custom_objects: Custom layers, losses and metrics of the run by name, as passed to
-            ``HyperHyperModel``, because the store does not contain them. Registered objects of
-            importable modules may be omitted; None for no others.
+            ``HyperHyperModel``, because the store does not contain them. Objects that importable
+            modules register may be omitted; None if there are no others.
 
     Raises:
         StoreError: If the journal or the data is missing or damaged.
@@ -97,7 +97,7 @@ class Replay:
         return tuple(record["trial"] for record in self._records if record["kind"] == "trial")
 
     def compare(self, trial_id: str) -> Comparison:
-        """Compare a trial with the journal by retraining it in the same order of visits.
+        """Retrain a trial with the same order of visits, and compare it with the journal.
 
         Raises:
             ArgumentError: If the run has no trial of that name.

@@ -19,22 +19,22 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class TrialStates:
-    """States of one trial to keep in the store, besides the scheduler's current one."""
+    """Model states of a trial to keep in the store, in addition to the scheduler's current one."""
 
     initial: StateRef  # needed for replays
     kept: StateRef | None = None  # the state of the best epoch
     pinned: list[StateRef] = field(default_factory=list)  # changed by callbacks, not replayable
 
     def list_keys(self) -> set[str]:
-        """List the store keys of the states."""
+        """Return the store keys of these states."""
         return {ref.key for ref in (self.initial, self.kept, *self.pinned) if ref is not None}
 
 
 class StateCollector:
-    """Garbage collector of states, with a thread for deletions.
+    """Garbage collector of model states, which deletes them in a background thread.
 
-    ``trials`` has the states to keep by trial; the engine updates them. ``get_trial`` returns a
-    running trial, whose current state is needed, too.
+    ``trials`` contains the states to keep by trial name; the engine updates it. ``get_trial``
+    returns a running trial, whose current state is also kept, or None if the trial has ended.
     """
 
     def __init__(
@@ -50,8 +50,8 @@ class StateCollector:
     def replay(self, record: Record) -> StateRef | None:
         """Update the states to keep from a journal record of a built trial.
 
-        Returns the state that the driver made with the record: the initial one, or one that
-        callbacks changed; None for most records.
+        Returns the state that the driver created with the record: the trial's initial state, or
+        one that callbacks changed. Returns None if the record created no state.
         """
         name, kind = get_trial_id(record) or "", record["kind"]
         made = _read_ref(record.get("state")) if kind in ("trial", "answer") else None
@@ -65,17 +65,20 @@ class StateCollector:
         return made
 
     def discard(self, trial_id: str, state: StateRef | None) -> None:
-        """Mark a replaced state as garbage, unless it is among those to keep; ignore None."""
+        """Mark a replaced state as garbage, unless it must be kept or is None."""
         if state is not None and state.key not in self.trials[trial_id].list_keys():
             self._garbage.append(state.key)
 
     def collect(self) -> None:
-        """Delete the garbage in the thread. The records of its replacements must be committed."""
+        """Delete the garbage in the background thread.
+
+        Call this only after the records of the states that replaced it have been committed.
+        """
         while self._garbage:
             self._deleter.submit(self.delete, self._garbage.pop())
 
     def prune(self, trial_id: str = "") -> None:
-        """Delete the unneeded states of a trial, or of all if ``trial_id`` is empty.
+        """Delete the unneeded states of a trial, or of all trials if ``trial_id`` is empty.
 
         These include states that lost workers wrote and never reported.
         """
@@ -93,14 +96,14 @@ class StateCollector:
                 self.delete(key)
 
     def delete(self, key: str) -> None:
-        """Delete a key. A failure is only logged, because it costs nothing but space."""
+        """Delete a key. A failure is only logged, because it costs only storage space."""
         try:
             self._store.delete(key)
         except StoreError:
             logger.warning("cannot delete %s", key, exc_info=True)
 
     def close(self) -> None:
-        """Wait for the deletions and end the thread."""
+        """Wait for pending deletions and end the thread."""
         self._deleter.shutdown()
 
 

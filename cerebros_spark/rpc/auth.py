@@ -54,7 +54,7 @@ def create_secret() -> str:
 
 
 def create_certificate() -> tuple[str, Any]:
-    """Create a certificate; return it in PEM format, and the server credentials with its key."""
+    """Create a certificate; return it in PEM format, and the gRPC server credentials for it."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, _NAME)])
     now = datetime.now(timezone.utc)
@@ -79,7 +79,7 @@ def create_certificate() -> tuple[str, Any]:
 
 
 class SecretInterceptor(grpc.ServerInterceptor):
-    """Interceptor that rejects calls without the run secret before it reads any message."""
+    """Interceptor that rejects calls without the run secret before their messages are read."""
 
     def __init__(self, secret: str) -> None:
         self._secret = secret.encode()

@@ -57,8 +57,10 @@ class WorkerLink:
     Args:
         access: Address and credentials of the driver.
         worker: Index of the worker.
-        progress: Returns a number that changes while work proceeds; called in another thread.
-        process: Information about the process: integers and strings by name. Defaults to none.
+        progress: Function that returns a number that changes while work proceeds; called in
+            another thread.
+        process: Information about the process: integers and strings by name. Defaults to
+            no information.
         heartbeat_seconds: Seconds between heartbeats, well below the driver's lease.
         patience: Seconds for which to retry while the driver does not reply.
         on_revoked: Called once, from any thread, when the driver does not reply or considers this

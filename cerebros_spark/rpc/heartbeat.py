@@ -1,4 +1,4 @@
-"""Thread that sends a worker's heartbeats, and ends the process when it is revoked.
+"""Thread that sends a worker's heartbeats and ends the process if the driver revokes it.
 
 The main thread of a worker may hang in native code. Only another thread can then detect that the
 driver considers the worker dead, and end the process so that Spark starts a new one.
@@ -22,10 +22,10 @@ _EXIT_STATUS = 70
 
 
 class Heartbeat:
-    """Thread that sends heartbeats.
+    """Thread that sends a worker's heartbeats to the driver.
 
     Args:
-        send: Sends the heartbeat of the given number and returns the driver's command.
+        send: Function that sends the heartbeat of a given number and returns the driver's command.
         interval: Seconds between heartbeats.
         patience: Seconds without a reply after which the driver is considered dead.
         on_revoked: Called once when the process must end; None to exit at once with status 70.

@@ -35,7 +35,7 @@ Message = TypeVar("Message", bound=msgspec.Struct)
 
 
 class MessageError(CerebrosError, ValueError):
-    """Invalid message; the other end must have a different version. The text names the field."""
+    """Error for an invalid message, which a different version of this package must have sent."""
 
 
 class Command(str, enum.Enum):
@@ -48,7 +48,7 @@ class Command(str, enum.Enum):
 
 
 class ExchangeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Request of a worker: reports of units of work, and a demand for more.
+    """A worker's request, with reports of finished units and a demand for more.
 
     Attributes:
         worker: Index of the worker.
@@ -79,7 +79,7 @@ class HeartbeatRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Reply of the driver to either request; only WORK comes with a numbered assignment."""
+    """The driver's reply to either request; only the command WORK has a numbered assignment."""
 
     command: Command
     number: Index = 0
@@ -87,7 +87,7 @@ class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def encode(message: ExchangeRequest | HeartbeatRequest | Reply) -> bytes:
-    """Encode a message as JSON. Error messages are shortened to what the other end accepts."""
+    """Encode a message as JSON; shorten error messages to the length that the receiver accepts."""
     if isinstance(message, ExchangeRequest):
         fatal = None if message.fatal is None else _shorten(message.fatal)
         message = replace(
@@ -135,7 +135,7 @@ def _decode(kind: type[Message], data: bytes) -> Message:
 
 
 def _parse_integer(digits: str) -> int:
-    """Parse an integer of at most 64 bits; a larger one would be accepted as a metric."""
+    """Parse an integer of at most 64 bits; raise ValueError for larger ones, even in metrics."""
     if len(digits) > 20 or abs(int(digits)) > _MAX_INTEGER:
         raise ValueError
     return int(digits)

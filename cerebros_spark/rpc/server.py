@@ -43,13 +43,13 @@ _SERVER_OPTIONS = [
 
 
 class DriverServer:
-    """Server of the driver that workers connect to.
+    """The driver's gRPC server, to which the workers connect.
 
     Args:
         workers: Number of workers.
         host: Address to listen on.
         public_host: Address that workers connect to. Defaults to ``host``.
-        port: Port to listen on; 0 for a free one.
+        port: Port to listen on; 0 chooses a free port.
         lease: Seconds without progress, other than waiting for work, after which a worker is
             considered dead.
         poll: Seconds that a request waits for work; the worker then sends another one.
@@ -57,7 +57,7 @@ class DriverServer:
 
     Attributes:
         access: Address and credentials that workers need to connect.
-        sessions: Session of each worker, by index of the worker.
+        sessions: Session of each worker, by worker index.
     """
 
     def __init__(
@@ -106,10 +106,10 @@ class DriverServer:
         return not self._events.empty()
 
     def next_event(self, timeout: float) -> WorkerEvent | None:
-        """Return the next event of any worker; None after ``timeout`` seconds.
+        """Return the next event of any worker; None if none occurs within ``timeout`` seconds.
 
-        A new process can be sent work once this has returned its WorkerReady. Assignments sent
-        earlier were meant for the process that it replaced.
+        A new process can be sent work only after this method has returned its WorkerReady.
+        Assignments sent earlier are dropped: they were meant for the process that it replaced.
         """
         try:
             event = self._events.get(block=timeout > 0, timeout=max(timeout, 0.0))
@@ -129,7 +129,7 @@ class DriverServer:
             session.expire(self._lease)
 
     def missing_workers(self, seconds: float) -> list[int]:
-        """Return the indices of workers without a process for at least ``seconds``."""
+        """Return the indices of workers that have had no process for at least ``seconds``."""
         return [w for w, session in enumerate(self.sessions) if session.is_missing(seconds)]
 
     def end(self) -> None:

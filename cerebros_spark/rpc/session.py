@@ -1,4 +1,4 @@
-"""Connection of one worker on the driver's side: process, assignments in transit and progress.
+"""The driver's side of a worker's connection: process, assignments in transit and progress.
 
 Only one process at a time acts as the worker. Messages have no effect if their process was
 replaced, is considered dead, or has reported a fatal error.
@@ -31,7 +31,7 @@ _REVOKED = Reply(Command.REVOKED)
 
 @dataclass
 class _Process:
-    """Process of the worker. The scheduler's queues record the units that the worker holds."""
+    """Process that acts as the worker; the scheduler's queues record which units it holds."""
 
     process_id: str
     progressed_at: float
@@ -109,7 +109,7 @@ class Session:
             return _POLL
 
     def acknowledge_ready(self) -> None:
-        """Record that the driver has received a WorkerReady, and may send the process work."""
+        """Record that the driver has received a WorkerReady and may now send the process work."""
         with self._changed:
             self._unacknowledged -= 1
 
@@ -146,12 +146,12 @@ class Session:
             return self._process is None and self._clock() - self._missing_since >= seconds
 
     def process_info(self) -> ProcessInfo:
-        """Return what the newest process reported about itself; empty if none has registered."""
+        """Return the newest process's information about itself; empty if none has registered."""
         with self._changed:
             return dict(self._info)
 
     def lost_process_info(self) -> ProcessInfo:
-        """Return what the last lost process reported about itself; empty if none was lost."""
+        """Return the last lost process's information about itself; empty if none was lost."""
         with self._changed:
             return dict(self._lost_info)
 

@@ -1,4 +1,4 @@
-"""Content of a run in the store: its journal, and the specs and states of its trials.
+"""Content of a run in the store: its journal, and its trials' specs and model states.
 
 The journal is append-only and contains digests; the audit checks that it is complete and
 consistent. The worker configuration is sent to every worker when it starts.

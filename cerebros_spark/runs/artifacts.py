@@ -1,4 +1,4 @@
-"""Specs, states and probe of a run: their keys in the store, and verified reads."""
+"""Store keys and verified reads of a run's trial specs, model states and probe file."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def spec_key(run_id: str, trial_id: str) -> str:
 
 
 def state_key(config: WorkerConfig, trial_id: str, visit: int, attempt: int) -> str:
-    """Return the key of a trial's state after ``visit`` training visits."""
+    """Return the key of a trial's model state after ``visit`` training visits."""
     name = f"{visit:06d}-{config.token}-{attempt}.safetensors"
     return f"runs/{config.run_id}/trials/{trial_id}/state/{name}"
 
 
 def modified_state_key(config: WorkerConfig, before: StateRef) -> str:
-    """Return the key of a state that the driver derives from the state ``before``."""
+    """Return the key of a model state that the driver derives from the state ``before``."""
     return f"{before.key.removesuffix('.safetensors')}-{config.token}.safetensors"
 
 
 def probe_key(run_id: str) -> str:
-    """Return the key of the probe, which the driver writes and workers read to check the store."""
+    """Return the key of the probe file, which workers read to check that they see the store."""
     return f"runs/{run_id}/probe"
 
 
@@ -48,15 +48,15 @@ def check_store(store: Store, run_id: str) -> None:
 
 
 def make_state_ref(key: str, checkpoint: bytes) -> StateRef:
-    """Make a reference to a state that is stored under ``key``."""
+    """Return a reference to the model state ``checkpoint``, stored under ``key``."""
     return StateRef(key, len(checkpoint), hashlib.sha256(checkpoint).hexdigest())
 
 
 def read_state(store: Store, ref: StateRef) -> bytes:
-    """Read the bytes of a state.
+    """Read a serialized model state.
 
     Raises:
-        StoreError: If they cannot be read, or do not match the reference.
+        StoreError: If the state cannot be read or does not match the reference.
     """
     checkpoint = store.read(ref.key)
     if make_state_ref(ref.key, checkpoint) != ref:
@@ -68,11 +68,11 @@ def read_state(store: Store, ref: StateRef) -> bytes:
 
 
 def write_spec(store: Store, run_id: str, spec: TrialSpec) -> None:
-    """Write a trial's spec to its key."""
+    """Write a trial's spec to the store."""
     write_checked(store, spec_key(run_id, spec.trial_id), msgspec.json.encode(spec))
 
 
 def read_spec(store: Store, run_id: str, trial_id: str) -> TrialSpec:
-    """Read a trial's spec; raise StoreError if it was altered."""
+    """Read a trial's spec; raise StoreError if it cannot be read or was altered."""
     data = read_checked(store, spec_key(run_id, trial_id))
     return msgspec.json.decode(data, type=TrialSpec)

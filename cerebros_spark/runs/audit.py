@@ -11,12 +11,12 @@ from cerebros_spark.runs.journal import Record, get_trial_id
 
 
 def audit(records: Sequence[Record]) -> list[str]:
-    """Audit a journal and return its faults; empty if it is complete and consistent.
+    """Return descriptions of a journal's faults; empty if it is complete and consistent.
 
     In each epoch, a trial must have trained and validated once on every partition, on the
     partition's worker. Each visit must start from the state after the previous visit. No record of
-    a trial may follow its end, and every trial of a finished run must have ended. After a finished
-    run, only an extension may follow.
+    a trial may follow its end, and every trial of a finished run must have ended. After a
+    ``done`` record, only an ``extension`` record may follow.
     """
     if not records or records[0]["kind"] != "run":
         return ["the journal does not begin with a run"]
@@ -29,7 +29,7 @@ def audit(records: Sequence[Record]) -> list[str]:
 
 
 class _Run:
-    """A run after the records checked so far."""
+    """State of a run after the records checked so far."""
 
     def __init__(self, partitions: int) -> None:
         self._partitions = partitions
@@ -76,7 +76,7 @@ class _Run:
 
 @dataclass
 class _Trial:
-    """A trial after the records checked so far."""
+    """State of a trial after the records checked so far."""
 
     partitions: int
     epochs: int

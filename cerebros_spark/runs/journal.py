@@ -38,8 +38,8 @@ class Journal:
     * ``answer``: whether the trial continues, and whether the epoch's state is kept.
     * ``end``: how the trial ended.
     * ``lost``: a worker has died; only for information.
-    * ``exploration``: the time for new configurations is over.
-    * ``extension``: the run continues with other limits, also after it was finished.
+    * ``exploration``: the time for proposing new configurations has ended.
+    * ``extension``: the run continues with other limits, even if it was finished.
     * ``ensemble``: the configurations whose networks predict together, and their weights.
     * ``done``: the search is finished.
 
@@ -60,7 +60,7 @@ class Journal:
 
     @property
     def address(self) -> str:
-        """Path or URL of the run, as the commands accept it."""
+        """Path or URL of the run, in the form that the command-line tools accept."""
         return self._store.address(f"runs/{self._run_id}").removeprefix("file://")
 
     def append(self, kind: str, **fields: Any) -> None:
@@ -86,7 +86,7 @@ class Journal:
         self._lines.clear()
 
     def discard(self) -> None:
-        """Delete the run, unless another process has written to its journal since."""
+        """Delete the run, unless another process has written to its journal."""
         key = journal_key(self._run_id)
         if self._store.digest(key)[0] == self._size:
             self._store.delete(f"runs/{self._run_id}")
@@ -100,7 +100,7 @@ class RecoveredJournal:
         records: The records, in order.
         digest: Digest of the last record.
         size: Size of all records, in bytes.
-        torn: Bytes after the records: a line that a crash has left unfinished.
+        torn: Bytes after the records: a line that a crash has left unfinished; empty if none.
     """
 
     records: tuple[Record, ...]
@@ -171,7 +171,7 @@ def read(store: Store, run_id: str) -> tuple[Record, ...]:
 
 
 def get_trial_id(record: Record) -> str | None:
-    """Return the id of the trial that a record concerns; None if it concerns no trial."""
+    """Return the name of the trial that a record concerns; None if it concerns no trial."""
     trial_id = record["unit"]["trial_id"] if record["kind"] == "unit" else record.get("trial")
     return None if trial_id is None else str(trial_id)
 
@@ -192,7 +192,7 @@ def format_record(record: Record) -> str:
 
 
 def to_json_types(value: Any) -> Any:
-    """Convert a value as the journal does: tuples to lists, NumPy numbers to Python numbers."""
+    """Convert a value to JSON types: tuples to lists, NumPy numbers to Python numbers."""
     return json.loads(json.dumps(value, default=_to_json))
 
 

@@ -1,4 +1,4 @@
-"""Limits of a run on its trials and its time, which may grow when the run is resumed."""
+"""Limits on a run's trials and time, which may be raised when the run is resumed."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.runs.journal import Record, RecoveredJournal
 
 EXTENSION = "extension"
-"""Kind of the journal's record of new limits."""
+"""Kind of the journal record that contains new limits."""
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """Limits of a search; None for no limit."""
+    """Limits of a search: number of trials and duration in seconds; None for no limit."""
 
     max_trials: int | None
     max_seconds: float | None = None
 
 
 def read_limits(records: Iterable[Record]) -> Limits:
-    """Return the limits of a run, as of its last extension."""
+    """Return a run's limits from its journal records; the last extension takes precedence."""
     first, *others = records
     extensions = [record for record in others if record["kind"] == EXTENSION]
     return msgspec.convert([first, *extensions][-1], Limits)
 
 
 def find_extension(recovered: RecoveredJournal, now: Limits, run_id: str) -> Limits | None:
-    """Return limits if they are beyond those of an earlier run; else None.
+    """Return ``now`` if it raises a limit of the recovered run; otherwise return None.
 
     Raises:
-        ArgumentError: If there are fewer trials than before.
+        ArgumentError: If ``now`` allows fewer trials than before.
     """
     before = read_limits(recovered.records)
     if _to_number(now.max_trials) < _to_number(before.max_trials):
@@ -52,7 +52,7 @@ def _to_number(limit: float | None) -> float:
 
 
 def count_seconds(records: Iterable[Record]) -> float:
-    """Return the seconds that the finished sessions of a run have taken."""
+    """Return the total duration of a run's finished sessions, in seconds."""
     seconds, began = 0.0, None
     for record in records:
         if record["kind"] == "session":

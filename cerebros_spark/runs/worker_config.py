@@ -17,9 +17,9 @@ class WorkerConfig:
 
     Attributes:
         run_id: Name of the run.
-        store: Store of shards, specs and states.
+        store: Store of the data shards, trial specs and model states.
         manifest: Description of the prepared data.
-        layout: Columns of the models' inputs and outputs.
+        layout: Columns that form the models' inputs and outputs.
         shard_memory: Bytes of memory for decoded rows: half for the training shard, half for the
             validation shard. A larger shard is streamed.
         program_memory: Approximate maximum size of all resident programs, in bytes; beyond it, the
@@ -27,11 +27,11 @@ class WorkerConfig:
         threads: Number of TensorFlow threads in each worker.
         deterministic: Whether the same units of work must give bit-for-bit identical results.
         session: Index of the driver's session on this run.
-        token: Random token of the driver, part of the key of every state. It prevents conflicts
+        token: Random token of the driver, part of every model state's key. It prevents conflicts
             with late writes by workers of an earlier driver or of an overwritten run.
         custom_objects: Custom layers, losses and metrics by name.
-        reader: Name of the library that reads shards, as the driver chose it; None for each
-            worker's own choice.
+        reader: Name of the library that reads shards, if the driver chose one; if None, each
+            worker chooses.
     """
 
     run_id: str

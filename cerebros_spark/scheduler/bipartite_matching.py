@@ -2,9 +2,9 @@
 
 With equal costs, a schedule without gaps is an edge coloring of the graph of the remaining work.
 Each step must serve all trials and all workers with the most work left, and a matching that does
-so exists (Kőnig). One matching can serve any servable set of jobs together with any set of workers
-that can be busy (Mendelsohn and Dulmage), and an augmenting path unassigns nothing. Both sides can
-therefore be served greedily, in order of priority.
+so exists (Kőnig). If one matching serves a set of jobs and another uses a set of workers, a
+third does both (Mendelsohn and Dulmage), and an augmenting path keeps all matched jobs and workers
+matched. Both sides can therefore be served greedily, in order of priority.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def match(options: Sequence[AbstractSet[int]], workers: Sequence[int]) -> dict[i
 
 
 def _match_greedily(options: Sequence[AbstractSet[int]], limit: int) -> dict[int, int]:
-    """Match at most ``limit`` elements, the first ones preferred; return targets by element."""
+    """Match at most ``limit`` elements, preferring earlier ones; return the target of each."""
     holders: dict[int, int] = {}
     matched: dict[int, int] = {}
     unreachable: set[int] = set()  # no augmenting path from these ever ends in a free target

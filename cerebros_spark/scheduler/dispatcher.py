@@ -19,7 +19,7 @@ _DRIFT = 1.25
 
 
 class Dispatcher:
-    """Dispatcher of the trials' units to the workers' queues."""
+    """Dispatcher that assigns the trials' units to the workers' queues."""
 
     def __init__(self, plan: EpochPlan, queues: WorkerQueues, group_size: int) -> None:
         self._plan = plan
@@ -58,12 +58,15 @@ class Dispatcher:
         self._newly_open.discard(trial.trial_id)
 
     def record_cost(self, seconds: float) -> None:
-        """Record the cost of a finished unit."""
+        """Record the cost of a finished unit, in seconds."""
         self._units += 1
         self._seconds += seconds
 
     def dispatch(self) -> list[RunUnits]:
-        """Dispatch units to as many free workers as possible, trials with most work left first."""
+        """Dispatch units to as many free workers as possible.
+
+        Trials with the most work left are served first.
+        """
         trials: list[TrialState] = []
         options: list[AbstractSet[int]] = []
         validated: set[int] = set()
@@ -101,7 +104,7 @@ class Dispatcher:
         """Find the trials that may get a free worker now, most important first.
 
         A trial and a worker that were both available at the last dispatch cannot match now. Of the
-        trials that match a worker, only as many are needed as there are workers to serve.
+        trials that match a worker, no more are needed than there are workers to serve.
         """
         self._rank_untried()
         trials = self._trials
@@ -148,7 +151,7 @@ class Dispatcher:
     # Batches of a group's trials ---------------------------------------------------------
 
     def _fill_batches(self, batches: dict[int, list[Unit]]) -> None:
-        """Fill the workers' batches, in turn, with units of trials of the same group.
+        """Add units of the same group's trials to the workers' batches, one worker at a time.
 
         A worker gets at most half of its share of the group, so that the other half can hop while
         the worker trains.
@@ -167,7 +170,10 @@ class Dispatcher:
                     unfilled.remove(worker)
 
     def _is_too_small(self, worker: int, units: Sequence[Unit]) -> bool:
-        """Return whether a busy worker should wait for a larger batch, which costs little more."""
+        """Return whether ``units`` is too small a batch for a busy worker.
+
+        The worker should then wait, because a larger batch costs little more.
+        """
         return self._queues.is_busy(worker) and 2 * len(units) < self._get_batch_limit(units[0])
 
     def _get_batch_limit(self, leader: Unit) -> int:

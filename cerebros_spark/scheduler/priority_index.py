@@ -11,7 +11,7 @@ Item = TypeVar("Item", int, str)
 
 
 class PriorityIndex(Generic[Item]):
-    """Items in ascending order of their priorities."""
+    """Set of items that is iterated in ascending order of priority."""
 
     def __init__(self) -> None:
         self._priorities: dict[Item, Any] = {}
@@ -37,5 +37,5 @@ class PriorityIndex(Generic[Item]):
             self._order.remove((self._priorities.pop(item), item))
 
     def sort(self, items: Collection[Item]) -> list[Item]:
-        """Return a subset of the items in order of priority."""
+        """Return the given items, which must be in the set, in order of priority."""
         return sorted(items, key=lambda item: (self._priorities[item], item))

@@ -43,12 +43,12 @@ from cerebros_spark.scheduler.worker_queues import WorkerQueues
 
 
 class Scheduler:
-    """Scheduler of trials over partitions.
+    """Scheduler of the trials' visits to partitions.
 
     Args:
         partitions: Number of partitions, P, and of workers.
-        reproducible: Fix the order of visits, independent of timing: trial i starts epoch e at
-            partition (i + e) mod P and visits the others in cyclic order.
+        reproducible: Whether to fix the order of visits, independent of timing: trial i starts
+            epoch e at partition (i + e) mod P and visits the others in cyclic order.
         validation: Whether epochs end with validation units.
         max_attempts: Maximum number of attempts at a unit if its worker dies or its error is
             retryable.
@@ -103,23 +103,24 @@ class Scheduler:
         return instructions + self._dispatcher.dispatch()
 
     def expects(self, worker: int, unit: Unit) -> bool:
-        """Return whether a worker's report of a unit would count now."""
+        """Return whether a worker's report of a unit would be accepted now."""
         return self._queues.holds(worker, unit) and unit.trial_id in self._trials
 
     def get_trial(self, trial_id: str) -> TrialState | None:
-        """Return a running trial, to be read only; None if the trial has ended."""
+        """Return a running trial, which must not be modified; None if the trial has ended."""
         return self._trials.get(trial_id)
 
     def count_idle_losses(self, worker: int) -> int:
-        """Count the losses of a worker since its last result that no unit can have caused."""
+        """Count a worker's losses since its last result, except those a unit may have caused."""
         return self._idle_losses[worker]
 
     @property
     def floor(self) -> float:
         """Lower bound, in seconds, on the makespan of any schedule of this session's work.
 
-        It is the larger of the work on the busiest partition and the longest chain of a trial's
-        units. Validation units of an epoch run in parallel, so only the longest counts.
+        It is the larger of the work on the busiest partition and the longest chain of units that a
+        trial must run in sequence. An epoch's validation units run in parallel, so only the longest
+        of them counts.
         """
         chains = (trial.chain_seconds for trial in self._trials.values())
         return max(*self._partition_seconds, self._longest_chain, *chains)
@@ -224,7 +225,7 @@ class Scheduler:
         return trial if self._queues.complete(worker, unit) else None
 
     def _advance(self, trial: TrialState, seconds: float) -> list[Instruction]:
-        """Start the trial's next phase if all units of its current phase are finished."""
+        """If the trial's phase is done, start the next one or return the finished epoch."""
         self._dispatcher.record_cost(seconds)
         self._dispatcher.update(trial)
         if not trial.is_phase_done:

@@ -23,7 +23,7 @@ class EpochPlan:
     """Partition visits that make up each epoch of every trial; see :class:`Scheduler`.
 
     ``pending_visits`` counts, per partition, the trials that have yet to visit it in their current
-    phase. The trials update it.
+    phase. Each TrialState updates it.
     """
 
     partitions: int
@@ -38,7 +38,7 @@ class _EpochTotals:
 
     Attributes:
         attempts: Number of assignments, by phase and visit (training) or partition (validation).
-        setbacks: Whether the worker died, for each setback, by phase and partition.
+        setbacks: For each failed attempt, whether the worker died; by phase and partition.
         train: Metric variables of each training unit.
         validation: Metric variables of each validation unit, by partition.
         seconds: Seconds of work on the units.
@@ -59,7 +59,7 @@ class TrialState:
     """Progress and current state of a trial, from its submission to its end.
 
     Attributes:
-        state: The state after the last training visit, or the state that replaced it.
+        state: Model state after the last training visit, or the state that replaced it.
         epoch: Index of the current epoch, which equals the number of finished epochs.
         is_waiting: Whether the current epoch is finished but not answered.
         finished_units: Number of finished units in all epochs.
@@ -104,8 +104,8 @@ class TrialState:
     def runs_alone(self) -> bool:
         """Whether the units of the trial must run alone.
 
-        True without a group, and from a setback until the end of the epoch, so that a network
-        that kills its workers fails no other trial.
+        True if the trial has no group, and after a failed attempt until the end of the epoch, so
+        that a network that kills its workers does not cause other trials to fail.
         """
         return not self.group or bool(self._totals.setbacks)
 
@@ -114,7 +114,7 @@ class TrialState:
         return self.epoch + 1 >= self._epochs
 
     def estimate_seconds_left(self, unit_seconds: float) -> float:
-        """Estimate the seconds of work left, at ``unit_seconds`` per unit until one is finished."""
+        """Estimate the seconds of work left, at ``unit_seconds`` each until a unit is finished."""
         partitions, validation = self._plan.partitions, self._plan.validation
         phases = 2 if validation else 1
         left = (self._epochs - self.epoch - 1) * partitions * phases + len(self._todo)
@@ -125,7 +125,7 @@ class TrialState:
         return left * unit_seconds
 
     def is_next(self, unit: Unit) -> bool:
-        """Return whether a unit can come next; False while another unit of the trial runs."""
+        """Return whether ``unit`` may run next; False while another unit of its trial runs."""
         is_here = (unit.epoch, unit.phase) == (self.epoch, self.phase) and not self._running
         is_in_turn = unit.phase is Phase.VALIDATE or unit.visit == self._visit
         return is_here and is_in_turn and unit.partition in self.open_partitions
@@ -153,7 +153,7 @@ class TrialState:
         self._plan.pending_visits[unit.partition] += 1
 
     def take_back(self, unit: Unit) -> None:
-        """Take back a unit that its worker had not begun; the next assignment is a new attempt."""
+        """Requeue a unit that its worker had not started; its next assignment is a new attempt."""
         self.unassign(unit)
         self._totals.attempts[self._slot(unit.partition)] = unit.attempt + 1
 
@@ -161,7 +161,7 @@ class TrialState:
         """Requeue a unit that ended without a result.
 
         Returns:
-            For each setback of the unit in this epoch, whether the worker died.
+            For each failed attempt at the unit in this epoch, whether the worker died.
         """
         self.take_back(unit)
         setbacks = self._totals.setbacks.setdefault((unit.phase, unit.partition), [])
@@ -169,7 +169,7 @@ class TrialState:
         return setbacks
 
     def finish(self, result: UnitResult) -> None:
-        """Finish an assigned unit by adding its result."""
+        """Add the result of an assigned unit, which is now finished."""
         self._running.remove(result.unit.partition)
         if result.unit.phase is Phase.TRAIN:
             self.chain_seconds += result.seconds
@@ -186,7 +186,7 @@ class TrialState:
     # Phases ------------------------------------------------------------------------------
 
     def end_phase(self) -> EpochResult | None:
-        """Start the next phase of the epoch; if there is none, return the finished epoch."""
+        """Start the epoch's next phase and return None, or else return the finished epoch."""
         totals = self._totals
         if self.phase is Phase.TRAIN and self._plan.validation:
             self._start_phase(Phase.VALIDATE)
@@ -206,9 +206,10 @@ class TrialState:
         )
 
     def answer(self, answer: EpochAnswered) -> Status | None:
-        """Answer the finished epoch and return the trial's final status; None if it has not ended.
+        """Apply the answer to the finished epoch, and start the next epoch if the trial continues.
 
-        The next epoch starts if the answer is to continue and an epoch is left.
+        Returns:
+            The trial's final status; None if the trial has not ended.
         """
         self.state = answer.state or self.state
         if answer.proceed is None:
@@ -256,7 +257,7 @@ class TrialState:
     def _slot(self, partition: int) -> tuple[Phase, int]:
         """Return the key for counting the attempts at a unit.
 
-        The keys of states contain visit and attempt, so if a visit moves to another partition, the
-        attempt number must differ.
+        The keys of model states contain the visit and the attempt, so if a visit moves to another
+        partition, the attempt must differ.
         """
         return self.phase, self._visit if self.phase is Phase.TRAIN else partition

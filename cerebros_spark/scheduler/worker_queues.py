@@ -1,4 +1,4 @@
-"""Queues of the units that are assigned to workers and not reported yet."""
+"""Queues of the units that are assigned to workers but not reported yet."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class WorkerQueues:
         return False
 
     def mark_freed(self, worker: int) -> None:
-        """Mark a worker as newly free, if it is free."""
+        """Make the next :meth:`pop_freed` include a worker, if the worker is free."""
         if worker in self._free:
             self._freed.add(worker)
 

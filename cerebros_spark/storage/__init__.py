@@ -1,4 +1,4 @@
-"""Stores: bytes by key, in local folders, S3, HDFS or any file system that fsspec supports."""
+"""Stores of bytes by key, in local folders, S3, HDFS or any file system that fsspec supports."""
 
 from cerebros_spark.storage import factory
 

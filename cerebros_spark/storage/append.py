@@ -13,14 +13,15 @@ from cerebros_spark.core.errors import StoreError
 
 @dataclass(kw_only=True)
 class Append:
-    """An append to one file; each call is an attempt.
+    """Append operation on one file; each call is one attempt.
 
     Attributes:
         name: Name of the file in error messages.
         data: Bytes to add.
         at: Required length of the file before the append, in bytes; None for any length.
-        instead_of: Bytes that ``data`` replaces if they are all that follows the first ``at``.
-        left_after: Length of the file before a failure that could not be undone, otherwise None.
+        instead_of: Bytes that ``data`` replaces if nothing else follows the first ``at`` bytes.
+        left_after: Length of the file before a failed attempt that could not be undone; None if
+            there is none.
     """
 
     name: str
@@ -42,7 +43,7 @@ class Append:
 
 
 class Tail(Protocol):
-    """End of a file, to read, truncate and extend."""
+    """End of a file, which can be read, truncated and extended."""
 
     def length(self) -> int:
         """Return the length of the file in bytes; 0 if the file does not exist."""
@@ -59,10 +60,11 @@ class Tail(Protocol):
 
 @dataclass(kw_only=True)
 class TailAppend(Append):
-    """An append to an extensible file; each attempt first removes what a failed one left.
+    """Append to a file that can be extended; each attempt first removes a failed attempt's bytes.
 
     Attributes:
-        open_tail: Opens the end of the file; its argument is whether to create the file.
+        open_tail: Function that opens the end of the file; its argument is whether to create a
+            missing file.
     """
 
     open_tail: Callable[[bool], AbstractContextManager[Tail]]
@@ -95,7 +97,7 @@ class TailAppend(Append):
             raise
 
     def _undo(self, tail: Tail) -> int:
-        """Remove only what a failed attempt left; return the length of the file."""
+        """Remove the bytes that a failed attempt left, if any; return the length of the file."""
         length, before = tail.length(), self.left_after
         if before is None or length == before:
             return length

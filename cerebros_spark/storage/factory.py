@@ -13,12 +13,12 @@ from cerebros_spark.storage.store import OPENERS, Store
 
 
 def open_path(path: str, **_: Any) -> Store:
-    """Open the folder at a path; options are ignored."""
+    """Open the folder at a path as a LocalStore; options are ignored."""
     return LocalStore(path)
 
 
 def open_file_url(url: str, **options: Any) -> Store:
-    """Open the folder at a ``file`` URL: a LocalStore, or with options for fsspec a plain Store."""
+    """Open a ``file`` URL as a LocalStore, or as a plain Store if there are fsspec options."""
     return Store(url, **options) if options else LocalStore(fsspec.core.strip_protocol(url))
 
 

@@ -19,11 +19,11 @@ class HDFSStore(Store):
     """Store in HDFS.
 
     Only one driver at a time may write to a run: HDFS allows one writer per file at a time, but
-    another process may append between the check of the length and the append. A write that
-    replaces a key first deletes the old bytes, so a reader may briefly find no such key.
+    another process may append between the length check and the append. A write that replaces a key
+    first deletes the old bytes, so the key may briefly be missing for a reader.
 
     Args:
-        url: ``hdfs://host:port/folder``, or ``hdfs:///folder`` for the namenode of Hadoop's
+        url: ``hdfs://host:port/folder``, or ``hdfs:///folder`` for the namenode in Hadoop's
             configuration.
         **options: Options for ``pyarrow.fs.HadoopFileSystem``, such as ``user`` or ``replication``.
 

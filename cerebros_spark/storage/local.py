@@ -109,7 +109,7 @@ def _write_file(path: str, data: bytes) -> None:
 
 @contextlib.contextmanager
 def _lock_tail(path: Path, create: bool) -> Iterator[Tail]:
-    """Open a file and lock its end within the context; other processes wait."""
+    """Open a file and lock it within the context, so that other processes wait."""
     flags = os.O_RDWR | os.O_APPEND
     if create:
         _create_folder(path.parent)
@@ -178,7 +178,7 @@ def _create_folder(folder: Path) -> None:
 
 
 def _sync_folder(folder: str | Path) -> None:
-    """Make the names in a folder durable, if the file system supports this."""
+    """Make a folder's directory entries durable, if the file system supports this."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with _ignore_unsupported():

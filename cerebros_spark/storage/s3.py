@@ -155,7 +155,7 @@ class _S3Error(OSError):
 
 
 def _get_error_code(error: BaseException) -> str:
-    """Return the S3 code of an error that s3fs has raised; empty if S3 did not report the error."""
+    """Return the S3 error code of an s3fs exception; empty if S3 did not report the error."""
     if isinstance(error, _S3Error):
         return error.code
     response = getattr(error.__cause__ or error, "response", None) or {}
@@ -178,16 +178,16 @@ class _Object(NamedTuple):
 
 @dataclass(kw_only=True)
 class _ObjectAppend(Append):
-    """An append to an S3 object; each call is an attempt, and a failed attempt changes nothing.
+    """Append to an S3 object; each call is one attempt, and a failed attempt changes nothing.
 
-    The metadata of the object contains the identifier of the last append. If the response to an
-    attempt was lost, a retry recognizes this and adds nothing twice. The exception is an append
-    without ``at`` if another process has appended in between.
+    The object's metadata contains the identifier of the last append. If the response to an attempt
+    was lost, a retry therefore detects that the bytes were added, and does not add them twice. It
+    cannot detect this if ``at`` is None and another process has appended in between.
 
     Attributes:
         filesystem: The s3fs file system.
         path: Path of the object in ``filesystem``.
-        last: Object of the last append, by path, so that a journal is not read for each append.
+        last: Object that the last append wrote, by path; saves reading the object for each append.
         id: Identifier of this append.
     """
 
@@ -223,7 +223,7 @@ class _ObjectAppend(Append):
         return _Object(data, response["ETag"], response.get("Metadata", {}).get("append"))
 
     def _replace(self, before: _Object) -> bool:
-        """Replace the object by one with the bytes added; return False if it has changed since."""
+        """Replace the object with one that has the added bytes; return False if it has changed."""
         if not self._fits(before.data):
             raise self.length_error(len(before.data), self.at or 0)
         data = self._kept(before.data) + self.data

@@ -30,7 +30,7 @@ from cerebros_spark.storage.append import Append, Tail, TailAppend
 logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-#: Bytes to read at a time for a digest.
+#: Number of bytes to read at a time when computing a digest.
 DIGEST_BLOCK = 2**22
 DELETE_PASSES = 5
 
@@ -67,7 +67,7 @@ class Store:
 
     Keys are relative paths with ``/``. A reader sees either the old or the new bytes of a key,
     never a mixture: ``write`` creates a temporary file and renames it. A store is pickled as its
-    URL and options, and each worker opens its own; so options must not be credentials.
+    URL and options, and each worker opens its own store, so options must not be credentials.
 
     An operation that fails with a transient error is retried; each wait is four times as long as
     the previous one. A permanent failure raises a StoreError that names the key.
@@ -133,7 +133,7 @@ class Store:
         return self._retry("read", key, lambda: bytes(self._fs.cat_file(path)))
 
     def digest(self, key: str) -> tuple[int, str]:
-        """Return the size and the hexadecimal SHA-256 digest of the bytes of a key."""
+        """Return the size in bytes, and the hexadecimal SHA-256 digest, of a key's bytes."""
         path = self._path(key)
 
         def digest() -> tuple[int, str]:
@@ -147,12 +147,12 @@ class Store:
         return self._retry("read", key, digest)
 
     def fetch(self, key: str, target: Path) -> None:
-        """Copy the bytes of a key to the local file ``target``."""
+        """Copy a key's bytes to the local file ``target``."""
         path = self._path(key)
         self._retry("copy", key, lambda: self._fs.get_file(path, str(target)))
 
     def write(self, key: str, data: bytes) -> None:
-        """Write the bytes of a key atomically; old bytes are replaced."""
+        """Write ``data`` as the bytes of a key, atomically; any old bytes are replaced."""
         path = self._path(key)
         self._retry("write", key, lambda: self._write(path, data))
 
@@ -189,7 +189,7 @@ class Store:
             ) from error
 
     def list(self, prefix: str) -> list[str]:
-        """List the keys below a folder, sorted; empty if the folder does not exist."""
+        """Return the sorted keys below a folder; the list is empty if the folder does not exist."""
         folder = self._path(prefix)
         start = len(self._root) + 1
         paths = self._retry("list", prefix, lambda: self._find(folder))

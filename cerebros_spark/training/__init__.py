@@ -1,5 +1,5 @@
-"""Training of models; the only folder of the engine that imports Keras and TensorFlow.
+"""Model training; the only subpackage of the engine that imports Keras and TensorFlow.
 
-``base`` has the protocols of trainers and programs and the registry of trainers. ``keras`` trains
-one Keras model, ``fused`` many Cerebros networks in one compiled program.
+``base`` defines the trainer and program protocols and the trainer registry. ``keras`` trains single
+Keras models, and ``fused`` trains many Cerebros networks in one compiled program.
 """

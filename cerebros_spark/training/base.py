@@ -1,8 +1,9 @@
-"""Protocols of trainers and programs, and the registry of trainers.
+"""Trainer and program protocols, and the trainer registry.
 
-A trainer opens one or more trials as a program. The program is built and compiled once and then
-runs many units of work. Other folders treat states as opaque bytes, checkpoints: one per trial, in
-the order of the specs.
+A trainer opens one or more trials as a program, which is built and compiled once and then runs
+many units of work. A unit of work is one phase of a trial's epoch on one partition. Outside this
+package, model states are opaque bytes, called checkpoints. Lists of them have one checkpoint per
+trial, in the order of the specs.
 """
 
 from __future__ import annotations
@@ -18,59 +19,60 @@ from cerebros_spark.data.shards import ShardData
 
 
 class Program(Protocol):
-    """One or more trials, built and compiled, in the memory of a worker."""
+    """One or more trials, built and compiled in a worker's memory."""
 
     nbytes: int
-    """Estimated memory of the program in bytes."""
+    """Estimated memory use of the program, in bytes."""
 
     @property
     def is_loaded(self) -> bool:
-        """Whether it holds the states that were loaded or trained last.
+        """Whether the program still holds the model states that it loaded or trained last.
 
-        False after another program, which shares its memory, was used.
+        False after another program that shares its memory has been used.
         """
 
     @property
     def traces(self) -> int:
-        """Number of times that a step was traced."""
+        """Number of times that a training or evaluation step was traced by TensorFlow."""
 
     @property
     def steps(self) -> int:
-        """Number of steps run so far; can be read from any thread."""
+        """Number of steps that the program has run so far; safe to read from any thread."""
 
     def load(self, checkpoints: Sequence[bytes]) -> None:
-        """Load the states, one per trial."""
+        """Load the model states, given as one checkpoint per trial."""
 
     def train(self, shard: ShardData, seeds: Sequence[int]) -> list[MetricVariables]:
-        """Train every trial once on each row of the shard, and return its metric variables.
+        """Train each trial on all rows of the shard; return one set of metric variables per trial.
 
-        The result depends only on the loaded states, the shard and the seeds, one per trial.
+        The result depends only on the loaded states, the shard and ``seeds``, which holds one seed
+        per trial.
         """
 
     def evaluate(self, shard: ShardData) -> list[MetricVariables]:
-        """Evaluate every trial on the shard and return its metric variables.
+        """Evaluate each trial on the shard; return one set of metric variables per trial.
 
-        The states do not change.
+        The model states do not change.
         """
 
     def dump(self) -> list[bytes]:
-        """Dump the states, one per trial."""
+        """Return the current model states as one checkpoint per trial."""
 
 
 class Trainer(Protocol):
-    """Kind of training, which opens trials as programs."""
+    """Trainer that opens trials as programs; each kind of training implements this protocol."""
 
     resident: bool
-    """Whether a worker should keep programs, because they are expensive to open."""
+    """Whether workers should keep opened programs in memory, because opening is expensive."""
 
     def open(self, specs: Sequence[TrialSpec]) -> Program:
-        """Open the trials as one program."""
+        """Open the given trials as one program."""
 
     def release_memory(self, trial_ids: Sequence[str]) -> None:
-        """Release the memory of evicted programs and of finished trials."""
+        """Release the memory of evicted programs and of the finished trials ``trial_ids``."""
 
 
-#: Path of each trainer's factory, ``"module:factory"``, by name of the trainer.
+#: Path of each trainer's factory, as ``"module:factory"``, by trainer name.
 TRAINERS = {
     "fused": "cerebros_spark.training.fused:create_trainer",
     "keras": "cerebros_spark.training.keras:create_trainer",
@@ -81,23 +83,23 @@ def register(name: str, path: str) -> None:
     """Register a trainer, replacing any trainer of the same name.
 
     Args:
-        name: Name of the trainer, as in ``TrialSpec.trainer``.
-        path: ``"module:factory"``, imported at first use. The factory (a class or a function)
-            takes no arguments and returns a :class:`Trainer`.
+        name: Trainer name, as in ``TrialSpec.trainer``.
+        path: Path of the factory, as ``"module:factory"``, imported at first use. The factory (a
+            class or a function) takes no arguments and returns a :class:`Trainer`.
     """
     TRAINERS[name] = path
 
 
 def create_trainer(name: str) -> Trainer:
-    """Create a trainer.
+    """Create a trainer by its registered name or its factory's path.
 
     Args:
-        name: A registered name, or a path ``"module:factory"``, which needs no registration. Every
-            worker must be able to import the module.
+        name: A registered name, or a factory path ``"module:factory"``, which need not be
+            registered. Every worker must be able to import the module.
 
     Raises:
-        ArgumentError: If the name is not registered, or if the trainer needs a different Keras
-            backend than this process uses.
+        ArgumentError: If the name is not registered, or if the trainer needs a Keras backend other
+            than the one that this process uses.
     """
     path = TRAINERS.get(name, name)
     if ":" not in path:
@@ -113,7 +115,10 @@ def create_trainer(name: str) -> Trainer:
 def custom_objects_scope(
     custom_objects: Mapping[str, Any] | None,
 ) -> contextlib.AbstractContextManager[None]:
-    """Return a scope in which Keras finds custom objects; without any, Keras is not imported."""
+    """Return a context manager within which Keras finds custom objects, given by name.
+
+    If there are none, it has no effect, and Keras is not imported.
+    """
     if not custom_objects:
         return contextlib.nullcontext()
     scopes: Any = import_module("cerebros_spark.training.keras.scopes")

@@ -1,4 +1,4 @@
-"""Caches of a worker: programs, and states that no program holds."""
+"""A worker's caches: compiled programs, and model states that no program holds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class ProgramCache:
-    """Cache of trainers, specs and programs, and record of the states that programs hold."""
+    """Cache of trainers, trial specs and programs; records which model states the programs hold."""
 
     def __init__(self, config: WorkerConfig, worker: int) -> None:
         self._config = config
@@ -34,7 +34,7 @@ class ProgramCache:
         return self._specs[trial_id]
 
     def open(self, trial_ids: tuple[str, ...]) -> tuple[Program, bool]:
-        """Open the program of trials that train together; return it and whether it is kept."""
+        """Return the program of trials that train together, and whether it remains cached."""
         trainer = self._get_trainer(trial_ids[0])
         if trial_ids in self._programs:
             self._programs.move_to_end(trial_ids)
@@ -54,7 +54,7 @@ class ProgramCache:
         return is_loaded and self._loaded.get(unit.trial_id) == unit.state.sha256
 
     def set_loaded(self, trial_id: str, state: StateRef | None) -> None:
-        """Record the state that the program of a trial holds; None while it changes."""
+        """Record the model state that a trial's program holds; None while the state changes."""
         if state is None:
             self._loaded.pop(trial_id, None)
         else:
@@ -75,7 +75,7 @@ class ProgramCache:
         return self._trainers[name]
 
     def _make_room(self, nbytes: int) -> None:
-        """Evict the least recently used programs until ``nbytes`` more fit the memory limit."""
+        """Evict the least recently used programs until ``nbytes`` more bytes fit in memory."""
         total = nbytes + sum(program.nbytes for program in self._programs.values())
         evicted = []
         for name, program in self._programs.items():
@@ -97,7 +97,7 @@ class ProgramCache:
 
 
 class StateCache:
-    """Cache of at most two states per trial: a prefetched one and the last one trained here."""
+    """Cache of two model states per trial at most: one prefetched, one trained by this worker."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -105,13 +105,13 @@ class StateCache:
         self._trained: dict[str, tuple[str, bytes]] = {}
 
     def prefetch(self, unit: Unit) -> None:
-        """Read a unit's state ahead of :meth:`get`, unless it is the last one trained here."""
+        """Read a unit's model state ahead of :meth:`get`, unless it was the last trained here."""
         if self._trained.get(unit.trial_id, ("", b""))[0] != unit.state.sha256:
             checkpoint = read_state(self._store, unit.state)
             self._prefetched[unit.trial_id] = unit.state.sha256, checkpoint
 
     def get(self, unit: Unit) -> bytes:
-        """Return the state that a unit needs, read from the store if it is not cached."""
+        """Return the serialized model state that a unit needs; read it if it is not cached."""
         name = unit.trial_id
         for entry in (self._prefetched.pop(name, None), self._trained.get(name)):
             if entry is not None and entry[0] == unit.state.sha256:
@@ -119,10 +119,10 @@ class StateCache:
         return read_state(self._store, unit.state)
 
     def put(self, trial_id: str, ref: StateRef, checkpoint: bytes) -> None:
-        """Cache a state that was trained here, in place of the trial's previous one."""
+        """Cache a model state that this worker has trained, instead of the trial's previous one."""
         self._trained[trial_id] = ref.sha256, checkpoint
 
     def remove(self, trial_id: str) -> None:
-        """Remove a trial's states."""
+        """Remove a trial's model states from the cache."""
         self._prefetched.pop(trial_id, None)
         self._trained.pop(trial_id, None)

@@ -17,7 +17,7 @@ _MAX_MARGIN = 0.2
 
 
 class DurationEstimator:
-    """Estimator of the durations of units from those of earlier units.
+    """Estimator of unit durations, based on the durations of earlier units.
 
     The mean deviation is tracked as in TCP (Jacobson, "Congestion avoidance and control", SIGCOMM
     1988, section 2), but from the last duration instead of a smoothed one, because the speed of a
@@ -30,7 +30,7 @@ class DurationEstimator:
         self._deviations = dict.fromkeys(Phase, 0.0)
 
     def record(self, trial_ids: Sequence[str], phase: Phase, seconds: float) -> None:
-        """Record the duration of units that ran together, one per trial, without tracing."""
+        """Record the seconds that units took to run together, one per trial, without tracing."""
         expected = self._estimate(trial_ids, phase)
         if expected:
             deviation = min(abs(seconds - expected) / expected, 1.0)
@@ -41,7 +41,7 @@ class DurationEstimator:
     def estimate(self, trial_ids: Sequence[str], phase: Phase) -> tuple[float, float] | None:
         """Estimate the duration of units that run together, and how much earlier they may end.
 
-        Both are in seconds. Returns None if the durations of these trials are unknown.
+        Both are in seconds. Returns None if no duration of these trials is known.
         """
         seconds = self._estimate(trial_ids, phase)
         if seconds is None:

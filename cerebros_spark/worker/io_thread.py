@@ -1,4 +1,4 @@
-"""Second thread of a worker, which writes, reports and prefetches while the main one trains."""
+"""A worker's second thread, which writes, reports and prefetches while the first one trains."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from cerebros_spark.core.types import Assignment, Demand, DriverLink, Report, Un
 
 logger = logging.getLogger(__name__)
 
-#: Seconds before the expected end of its work at which a worker requests more. That is enough for
-#: a reply and a state, and too short for another worker to become free sooner.
+#: Seconds before the expected end of its work at which a worker requests more. This is enough to
+#: receive a reply and a model state, and too short for another worker to become free sooner.
 LEAD = 0.05
 
 # Maximum number of assignments that a worker holds, including the running one.
@@ -21,14 +21,14 @@ _MAX_ASSIGNMENTS = 8
 
 
 class IoThread:
-    """Thread that exchanges reports for assignments with the driver.
+    """Thread that sends reports to the driver and receives assignments.
 
     Args:
         link: The connection to the driver.
-        prefetch: Called with the units of each new assignment. Its errors are ignored, because
+        prefetch: Function called with each new assignment's units. Its errors are ignored, because
             they recur when the units run.
-        estimate: Returns the expected duration of units and how much earlier they may end, in
-            seconds; None if unknown.
+        estimate: Function that returns the expected duration of units, and how much earlier they
+            may end, in seconds; None if unknown.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class IoThread:
             return self._inbox.popleft()
 
     def submit(self, make_reports: Callable[[], Sequence[Report]]) -> None:
-        """Queue a function that makes an assignment's reports; the thread sends its result."""
+        """Queue a function that returns a finished assignment's reports; the thread sends them."""
         with self._changed:
             self._outbox.append(make_reports)
             self._unfinished.popleft()
@@ -91,7 +91,7 @@ class IoThread:
                 self._changed.notify_all()
 
     def _exchange(self) -> bool:
-        """Exchange reports for an assignment; return False when the thread must end."""
+        """Send reports and receive an assignment; return False when the thread must end."""
         with self._changed:
             while not (self._stopping or self._outbox or self._needs_work):
                 self._changed.wait(self._seconds_until_request())
@@ -136,7 +136,7 @@ class IoThread:
         return self._seconds_until_request() == 0.0
 
     def _seconds_until_request(self) -> float | None:
-        """Return the seconds until the worker should request work; None if it must wait."""
+        """Return the seconds until work should be requested; None if other work must end first."""
         if not self._unfinished:
             return 0.0
         if len(self._unfinished) == _MAX_ASSIGNMENTS:

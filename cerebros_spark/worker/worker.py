@@ -40,7 +40,7 @@ _BACKOFF_STEP = 0.5
 
 
 class Worker:
-    """Worker for the units of one partition.
+    """Worker that runs the units of one partition.
 
     Args:
         config: The workers' configuration.
@@ -86,11 +86,11 @@ class Worker:
     def run(self, units: tuple[Unit, ...]) -> Callable[[], list[Report]]:
         """Run units together; return a function that writes their states and returns the reports.
 
-        Another thread may call the function while the next units run. Errors of a trial become
-        reports.
+        Another thread may call the function while the next units run. A trial's errors are returned
+        as UnitFailure reports.
 
         Raises:
-            StoreError, DataError: If the shard cannot be read, so that no trial can train here.
+            StoreError, DataError: If the shard cannot be read, so that no trial can run here.
         """
         if not units:
             return list
@@ -174,7 +174,7 @@ class Worker:
     def _load(
         self, program: Program, units: Sequence[Unit], watch: _Stopwatch, is_resident: bool
     ) -> dict[str, float]:
-        """Load the units' states, unless the program holds them; return seconds by operation."""
+        """Load the units' model states if the program lacks them; return seconds by operation."""
         hop = {"fetch": 0.0, "set": 0.0, "dump": 0.0, "write": 0.0}
         if is_resident and all(map(self._programs.holds_state_of, units)):
             return hop
@@ -187,7 +187,7 @@ class Worker:
         return hop
 
     def _keep(self, unit: Unit, checkpoint: bytes, is_resident: bool) -> StateRef:
-        """Keep a new state for the trial's next unit and return its reference."""
+        """Keep a new model state for the trial's next unit and return its reference."""
         key = state_key(self._config, unit.trial_id, unit.visit + 1, unit.attempt)
         ref = make_state_ref(key, checkpoint)
         self._programs.set_loaded(unit.trial_id, ref)

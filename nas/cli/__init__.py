@@ -1,6 +1,6 @@
-"""The command ``cerebros-spark``: inspect, search, resume, report, predict, audit and export.
+"""The command ``cerebros-spark`` and its subcommands, such as search, resume and predict.
 
-It reads tables into Spark, finds the types of the columns of CSV, and stores the options of a run
+It reads tables with or without Spark, infers the types of CSV columns, and stores a run's options
 with its journal. Later commands therefore need only the run. Each command imports heavy modules
-itself, so ``--help`` is fast.
+itself, so that ``--help`` is fast.
 """

@@ -1,4 +1,4 @@
-"""Types of the columns of Arrow tables: kinds, and conversion of strings as Spark does it."""
+"""Kinds of Arrow columns, and casts of string columns with the same results as in Spark."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from nas.cli.column_kinds import (
 )
 
 _MICROSECONDS = r"(\.\d{6})\d+"
-"""Digits of a fraction of seconds, and those of which there is no room in microseconds."""
+"""Pattern of fractional seconds with more digits than microseconds have."""
 
 _GREAT_OFFSET = r"[-+](?:18:(?:0[1-9]|[1-5]\d)|19|[2-9]\d)[:\d]*$"
-"""Offset from UTC beyond 18 hours, which Java refuses."""
+"""Pattern of an offset from UTC beyond 18 hours, which Java rejects."""
 
 
 def describe_arrow_kinds(table: pa.Table) -> dict[str, str]:
-    """Return the kind of each column of an Arrow table by its type; others have none."""
+    """Return each column's kind, inferred from its type; columns such as arrays are omitted."""
     kinds = {field.name: _find_kind(field.type) for field in table.schema}
     return {name: kind for name, kind in kinds.items() if kind is not None}
 
@@ -52,7 +52,7 @@ def _find_kind(kind: Any) -> str | None:
 
 
 def scan_arrow(table: pa.Table, names: Sequence[str]) -> dict[str, ColumnScan]:
-    """Scan string columns of an Arrow table."""
+    """Scan the values of string columns, and return the scan of each column by name."""
     scans = {name: ColumnScan() for name in names}
     for name, scan in scans.items():
         scan.add(table.column(name).combine_chunks())
@@ -60,14 +60,15 @@ def scan_arrow(table: pa.Table, names: Sequence[str]) -> dict[str, ColumnScan]:
 
 
 def cast_arrow(table: pa.Table, kinds: Mapping[str, str], zone: str | None) -> pa.Table:
-    """Convert string columns to the given kinds; others are unchanged.
+    """Cast string columns to the given kinds; leave other columns unchanged.
 
-    The values have these kinds, or are marks of missing values, which become null.
+    Each value must have its column's kind or be a missing-value mark. Such marks, and dates that do
+    not exist, become null.
 
     Args:
         table: The table.
-        kinds: Kind of each column of strings.
-        zone: Time zone of instants.
+        kinds: Kind of each string column to cast, by name.
+        zone: Time zone of columns of the kind ``"instant"``; None if it is unknown.
     """
     columns = [
         _cast(column, kinds[name], zone) if kinds.get(name, STRING) != STRING else column

@@ -1,4 +1,4 @@
-"""Choice of the backend of a command: Spark, or this process for a small file on this machine."""
+"""Choice of a command's backend: Spark, or this process for a small local file."""
 
 from __future__ import annotations
 
@@ -40,7 +40,11 @@ _SUBMITTED = "PYSPARK_GATEWAY_PORT"
 
 @dataclass(frozen=True)
 class BackendOptions:
-    """What a user says about the backend of a command."""
+    """Backend options that the user gave.
+
+    ``backend`` is ``"auto"``, ``"local"`` or ``"spark"``. ``master`` is the Spark master; None if
+    it was not given. ``settings`` are Spark settings.
+    """
 
     backend: str
     master: str | None
@@ -51,14 +55,14 @@ class BackendOptions:
             raise ArgumentError("--backend local takes no --master and no --conf: leave them out")
 
     def require_spark(self, reason: str) -> BackendOptions:
-        """Return options that allow Spark alone; raise ArgumentError if the user wants none."""
+        """Return options that require Spark; raise ArgumentError if the user chose ``"local"``."""
         if self.backend == LOCAL:
             raise ArgumentError(f"--backend local cannot be used, because {reason}: leave it out")
         return dataclasses.replace(self, backend=SPARK)
 
     @property
     def allows_local(self) -> bool:
-        """Whether a small file should be worked on without Spark."""
+        """Whether a small local file may be processed without Spark."""
         has_session = "pyspark" in sys.modules and get_active_context() is not None
         uses_spark = (
             self.master is not None or self.settings or has_session or _SUBMITTED in os.environ
@@ -78,20 +82,20 @@ def read_locally(
     """Read a table without Spark, if that is allowed and possible.
 
     Args:
-        options: What the user says about the backend.
+        options: Backend options that the user gave.
         path: Path or URL of the table.
-        table_format: Its format; None to go by the suffix.
-        csv: Form of CSV, as far as the user gives it.
-        default_format: Format if no suffix is known.
-        optional: Columns that CSV without a header may lack.
+        table_format: Its format; None to detect it from the suffix.
+        csv: CSV options that the user gave.
+        default_format: Format if the suffix is unknown.
+        optional: Columns that CSV files without a header may lack.
 
     Returns:
         The table; None if Spark must read it.
 
     Raises:
-        ArgumentError: If the user asks for the local backend, and the table is not a file that it
-            can read.
-        DataError: If a line of CSV does not fit the columns.
+        ArgumentError: If the user chose the local backend for a table that it cannot read, or the
+            number of column names is wrong.
+        DataError: If a CSV line does not fit the columns.
     """
     table = None
     if options.allows_local and is_here(path, options.settings):
@@ -109,11 +113,11 @@ def read_locally(
 
 @dataclass(frozen=True)
 class OpenTable:
-    """A table for a finished run.
+    """Access to a table for a finished run.
 
     Attributes:
-        session: The Spark session that reads it; None without Spark.
-        read: Returns the table.
+        session: Spark session that reads the table; None if it is read without Spark.
+        read: Function that returns the table.
     """
 
     session: Any
@@ -130,19 +134,19 @@ def open_table(
     *,
     optional: Sequence[str] = (),
 ) -> Iterator[OpenTable]:
-    """Open a table for a run without Spark if possible, or else start Spark; load TensorFlow.
+    """Provide access to a table, starting Spark only if needed, and load TensorFlow.
 
     Args:
-        options: What the user says about the backend.
-        run: The run whose format is the default.
+        options: Backend options that the user gave.
+        run: Run whose table format is the default.
         path: Path or URL of the table.
-        table_format: Its format; None to go by the suffix, or else by the run.
-        csv: Form of CSV, as far as the user gives it.
-        optional: Columns that CSV without a header may lack.
+        table_format: Its format; None to detect it from the suffix, or else to use the default.
+        csv: CSV options that the user gave.
+        optional: Columns that CSV files without a header may lack.
 
     Raises:
-        ArgumentError: As :func:`read_locally`.
-        DataError: As :func:`read_locally`.
+        ArgumentError: As in :func:`read_locally`.
+        DataError: As in :func:`read_locally`.
     """
     default = run.config.table_format
     local = read_locally(

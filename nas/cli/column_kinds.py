@@ -1,7 +1,7 @@
-"""Kinds of the columns of CSV files, from all of their values.
+"""Kinds of CSV columns, inferred from all of their values.
 
-CSV is read as strings. One pass finds for each column which kinds all of its values have, apart
-from marks of missing values.
+CSV values are read as strings. One pass finds, for each column, the kinds that all of its values
+have, apart from missing-value marks.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ INTEGER, NUMBER, BOOLEAN, DATE, TIMESTAMP, INSTANT = (
 )
 STRING = "string"
 DIGITS = "digits"
-"""Integers with leading zeros, which are numbers only if the user says so."""
+"""Kind of integers that may have leading zeros, which are numbers only if the user says so."""
 
 NOTATION = "notation"
-"""Numbers or dates in another notation, such as ``1,5``, ``10%``, ``31.12.2024`` or
-``2024-01-01 10:00 UTC``."""
+"""Kind of numbers or dates, also in notations that are not converted, such as ``1,5``, ``10%``,
+``31.12.2024`` or ``2024-01-01 10:00 UTC``."""
 
 NUMBERS = (INTEGER, NUMBER, DIGITS)
 TIMES = (DATE, TIMESTAMP, INSTANT)
 NATURAL = (INTEGER, NUMBER, BOOLEAN, *TIMES)
-"""Kinds that columns have without a user's word, in order of preference."""
+"""Kinds that are inferred if the user gives none, in order of preference."""
 
 MISSING_MARKS = ("", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "?", "-", "--", ".")
-"""Strings that mean a missing value in columns that are not strings, in any case."""
+"""Strings that mark a missing value in columns of other kinds than strings; case is ignored."""
 
 # 18 digits fit into 64 bits; longer integers are names, because a float64 would lose digits.
 _WHOLE = r"(?:0|[1-9]\d{0,17})"
@@ -71,12 +71,13 @@ _SHOWN = 60  # characters of a value in messages
 
 @dataclass
 class ColumnScan:
-    """Which kinds the values of a string column have.
+    """Result of scanning a string column: the kinds that its values have.
 
     Attributes:
         examples: For each kind, a value that does not have it; None if all values have it.
-        has_values: Whether there are values other than marks of missing ones.
-        impossible: Number of dates or times whose day does not exist, if all values are some.
+        has_values: Whether any value is not a missing-value mark.
+        impossible: Number of dates or times whose day does not exist; meaningful only if all values
+            are dates or times.
     """
 
     examples: dict[str, str | None] = field(default_factory=lambda: dict.fromkeys(_PATTERNS))
@@ -84,15 +85,15 @@ class ColumnScan:
     impossible: int = 0
 
     def has_kind(self, kind: str) -> bool:
-        """Return whether all values have a kind; a column without values has none but strings."""
+        """Return whether all values have ``kind``; if there are none, True only for strings."""
         return kind == STRING or (self.has_values and self.examples[kind] is None)
 
     def find_kind(self, kinds: Sequence[str] = NATURAL) -> str:
-        """Return the first of the kinds that all values have, or else ``"string"``."""
+        """Return the first of ``kinds`` that all values have; ``"string"`` if there is none."""
         return next((kind for kind in kinds if self.has_kind(kind)), STRING)
 
     def add(self, values: pa.Array) -> None:
-        """Add an Arrow array of strings."""
+        """Scan the values of an Arrow string array, in addition to those scanned before."""
         import pyarrow.compute as pc
 
         certain: set[str] = set()
@@ -113,7 +114,7 @@ class ColumnScan:
             self.impossible += len(exist) - int(exist.sum())
 
     def merge(self, other: ColumnScan) -> None:
-        """Add the values of another scan."""
+        """Merge in another scan of the same column."""
         self.has_values |= other.has_values
         self.impossible += other.impossible
         for kind, example in other.examples.items():
@@ -122,9 +123,10 @@ class ColumnScan:
 
 
 def find_existing_days(values: pa.Array) -> np.ndarray:
-    """Return for each string that begins with a date whether there is such a day.
+    """Return, for each string that begins with a date, whether that day exists.
 
-    There is no 30th of February.
+    ``values`` are strings such as ``2024-02-30 …``, without nulls. The result is a boolean array of
+    the same length.
     """
     import pyarrow as pa
     import pyarrow.compute as pc

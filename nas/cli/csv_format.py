@@ -1,4 +1,4 @@
-"""Form of CSV files: separator, quotes and names of the columns, from their first lines."""
+"""Detection of the CSV format (separator, quotes, column names) from a file's first lines."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from cerebros_spark.core.errors import ArgumentError, DataError
 logger = logging.getLogger(__name__)
 
 SAMPLE_LINES = 100
-"""Number of lines that are read to find the form of a file."""
+"""Number of lines that are read to detect the format of a file."""
 
 # Of equally good separators, the first is chosen: a comma is frequent in strings and numbers.
 _SEPARATORS = ("\t", ";", "|", ",")
 
 _SEQUENCE = 3
-"""Least number of consecutive integers in a header that are names, such as years."""
+"""Minimum number of consecutive integers in a first line that count as names, such as years."""
 
 _VALUE = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|\d{4}-\d\d-\d\d([ T].*)?|\?")
 
 
 class CsvOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a user says about the form of CSV files.
+    """CSV options that the user gave.
 
     Attributes:
-        separator: Character between values; None to find it.
-        header: Whether the first line of each file has the names of the columns.
-        names: Names of the columns of files without a header; empty for ``_c0``, ``_c1`` ….
+        separator: Character between values; None to detect it.
+        header: Whether the first line of each file contains the column names.
+        names: Column names of files without a header; empty for ``_c0``, ``_c1`` ….
     """
 
     separator: str | None = None
@@ -43,15 +43,15 @@ class CsvOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class CsvFormat:
-    """Form of CSV files.
+    """Detected format of CSV files.
 
     Attributes:
         separator: Character between values.
-        quote: Character around values; within a value it is doubled.
-        header: Whether the first line of each file has the names of the columns.
-        names: Names of the columns; no two differ in case alone.
-        unnamed: Those of the names that the header lacks.
-        has_plain_names: Whether the names are exactly those in the header.
+        quote: Quotation mark around values; inside a quoted value it is doubled.
+        header: Whether the first line of each file contains the column names.
+        names: Column names; no two differ only in case.
+        unnamed: Those of ``names`` that were generated because the header leaves them empty.
+        has_plain_names: Whether ``names`` are exactly the names in the header.
     """
 
     separator: str
@@ -70,18 +70,18 @@ def detect_csv_format(
     *,
     warns: bool = True,
 ) -> CsvFormat:
-    """Detect the form of CSV files from the first lines of one of them.
+    """Detect the format of CSV files from the first lines of one of them.
 
     Args:
         lines: The first lines.
-        options: What the user says.
-        path: Path for messages.
-        optional: Names that a file without a header may lack: the labels of new rows.
-        warns: Whether to warn of lines that look odd.
+        options: CSV options that the user gave.
+        path: Path that messages show.
+        optional: Names of columns that a file without a header may lack: the labels of new rows.
+        warns: Whether to warn about invalid UTF-8, or a first line that looks like data.
 
     Raises:
-        ArgumentError: If there are more or fewer names than columns.
-        DataError: If there are no lines, or the names are not UTF-8.
+        ArgumentError: If names are repeated, or their number differs from that of the columns.
+        DataError: If there are no lines, or the first one is not UTF-8.
     """
     lines = [line for line in lines if line.strip()]
     if not lines:
@@ -104,7 +104,7 @@ def detect_csv_format(
 
 
 def make_line_error(path: str, form: CsvFormat, line: str) -> DataError:
-    """Make the error about a line that does not fit the columns of a CSV file."""
+    """Return the error for a line that does not fit the columns of a CSV file."""
     return DataError(
         f"{path!r} has a line that does not fit its {len(form.names)} columns, which are separated "
         f"by {form.separator!r}: {line!r}; repair it, or put values with {form.separator!r} in "
@@ -113,7 +113,7 @@ def make_line_error(path: str, form: CsvFormat, line: str) -> DataError:
 
 
 def _detect_quote(lines: Sequence[str]) -> str:
-    """Return the apostrophe if values are in apostrophes, and none in quotes."""
+    """Return the quotation mark: ``'`` if only apostrophes enclose values, otherwise ``"``."""
     separators = "".join(_SEPARATORS)
     single, double = (
         sum(
@@ -126,7 +126,7 @@ def _detect_quote(lines: Sequence[str]) -> str:
 
 
 def _detect_separator(lines: Sequence[str], quote: str) -> str:
-    """Return the separator that cuts most lines into as many values as the first line."""
+    """Return the separator that splits most lines into as many values as the first line."""
 
     def rate(separator: str) -> tuple[float, int]:
         try:
@@ -142,7 +142,7 @@ def _detect_separator(lines: Sequence[str], quote: str) -> str:
 
 
 def _split(lines: Sequence[str], separator: str, quote: str) -> list[list[str]]:
-    """Split lines into values without the spaces around them."""
+    """Split lines into values, and strip the spaces around each value."""
     ended = (f"{line}\n" for line in lines)  # a value in quotes may span lines
     reader = csv.reader(ended, delimiter=separator, quotechar=quote, skipinitialspace=True)
     return [[value.strip() for value in row] for row in reader if row]
@@ -151,7 +151,10 @@ def _split(lines: Sequence[str], separator: str, quote: str) -> list[list[str]]:
 def _choose_names(
     names: Sequence[str], width: int, path: str, optional: Sequence[str]
 ) -> tuple[str, ...]:
-    """Return the names of the columns of files without a header."""
+    """Return the column names of CSV files that have ``width`` columns and no header.
+
+    Columns with names in ``optional`` may be absent from the files.
+    """
     if not names:
         return tuple(f"_c{number}" for number in range(width))
     if len({name.lower() for name in names}) < len(names):
@@ -167,9 +170,10 @@ def _choose_names(
 
 
 def _make_unique(names: Sequence[str]) -> tuple[str, ...]:
-    """Name the columns without a name, and append its index to a repeated name, as Spark does.
+    """Return unique column names: like Spark, append the column's index to repeated names.
 
-    Spark's names may repeat others; an underscore is appended to these.
+    Empty names become ``_c0``, ``_c1`` and so on. If such a name is already in use, underscores are
+    appended, unlike in Spark.
     """
     keys = [name.lower() for name in names]
     counts = Counter(keys)
@@ -186,7 +190,7 @@ def _make_unique(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _warn_if_data(first: Sequence[str], others: Sequence[Sequence[str]], path: str) -> None:
-    """Warn if the first line looks like data; numbers in sequence, such as years, are names."""
+    """Warn if the first line looks like data; consecutive integers, such as years, are names."""
     values = [value for value in first if _VALUE.fullmatch(value)]
     numbers = [int(value) for value in values if value.isdecimal()]
     sequence = list(range(numbers[0], numbers[0] + len(values))) if numbers else []

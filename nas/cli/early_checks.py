@@ -1,4 +1,4 @@
-"""Checks of local tables before Spark starts, so that a mistake is answered at once."""
+"""Checks of local tables before Spark starts, so that mistakes are reported immediately."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nas.cli.local_files import read_names
 from nas.cli.table import detect_format, is_url
 from nas.cli.table_columns import check_names
 
-# Folders of configurations, which may name another file system.
+# Variables that name configuration folders, which may set another default file system.
 _FOLDERS = ("HADOOP_CONF_DIR", "YARN_CONF_DIR", "SPARK_CONF_DIR")
 
 
@@ -25,18 +25,18 @@ def check_table(
     default_format: str = "parquet",
     optional: Sequence[str] = (),
 ) -> None:
-    """Raise DataError if a table on this machine is missing, or lacks columns.
+    """Raise DataError if a local table is missing, or lacks required columns.
 
-    Tables elsewhere, folders and patterns are left to Spark.
+    Remote tables, patterns, and the columns in folders are left to Spark.
 
     Args:
         path: Path or URL of the table.
-        names: Names of columns that it must have, by the reason that is shown.
-        table_format: Its format; None to go by the suffix.
-        csv: Form of CSV, as far as the user gives it.
-        settings: Spark settings, which may name another file system.
-        default_format: Format if no suffix is known.
-        optional: Columns that CSV without a header may lack.
+        names: Names of the required columns, by the reason that an error shows.
+        table_format: Its format; None to detect it from the suffix.
+        csv: CSV options that the user gave.
+        settings: Spark settings, which may set another default file system.
+        default_format: Format if the suffix is unknown.
+        optional: Columns that CSV files without a header may lack.
     """
     if not is_here(path, settings):
         return
@@ -49,13 +49,17 @@ def check_table(
 
 
 def check_output(path: str, overwrite: bool, settings: Mapping[str, str]) -> None:
-    """Raise ArgumentError if a path on this machine exists and may not be overwritten."""
+    """Raise ArgumentError if a local output path exists and ``overwrite`` is False."""
     if not overwrite and is_here(path, settings) and os.path.exists(os.path.expanduser(path)):
         raise ArgumentError(f"{path!r} exists; give --overwrite, or another --output")
 
 
 def is_here(path: str, settings: Mapping[str, str]) -> bool:
-    """Return whether Spark, too, looks for a path on this machine, as far as is known."""
+    """Return whether Spark, too, would look for ``path`` on this machine.
+
+    URLs, patterns, and configurations that may set another default file system make the result
+    False.
+    """
     conf = os.path.join(os.environ.get("SPARK_HOME", "/"), "conf", "spark-defaults.conf")
     elsewhere = (
         any(name in os.environ for name in _FOLDERS)

@@ -21,7 +21,7 @@ from nas.ensemble.usual_metrics import NAMES, compute_usual_metrics
 _LABEL = "it was the label of the search"
 
 _MOST_ROWS = 1_000_000
-"""Maximum number of rows of a Spark DataFrame whose predictions are compared on the driver."""
+"""Maximum number of rows of a Spark DataFrame that are evaluated on the driver."""
 
 _EVALUATE = """\
 Compare the predictions of the run RUN with the label of the table DATA: RMSE, MAE and R² of a
@@ -92,7 +92,7 @@ def _print_scores(table: Table, opened: Run) -> None:
 
 
 def _predict(typed: Any, label: str, result: Any) -> tuple[int, np.ndarray, np.ndarray]:
-    """Return the number of rows, and labels and outputs of those that have a label."""
+    """Return the number of all rows, and labels and network outputs of the rows with a label."""
     chosen = [label, *result.get_output_columns()]
     if isinstance(typed, pa.Table):
         from nas.data.frames import find_missing
@@ -111,7 +111,10 @@ def _predict(typed: Any, label: str, result: Any) -> tuple[int, np.ndarray, np.n
 
 
 def _predict_on_spark(df: Any, chosen: Sequence[str], result: Any) -> tuple[int, Any]:
-    """Return the number of rows, and the label and output of those that have a label."""
+    """Return the number of all rows, and a pandas DataFrame of the rows with a label.
+
+    Its columns are ``c0``, the label, and ``c1``, the network's output.
+    """
     from cerebros_spark.data.table.spark_labels import present_sql
     from nas.cli.spark_types import quote_name
 

@@ -77,7 +77,7 @@ def inspect(
 
 
 def _describe(table: Table, label: str | None, kinds_of_user: dict[str, str]) -> None:
-    """Print the description of a table."""
+    """Print a description of a table's columns and its label."""
     from nas.data.describe import describe_table
 
     check_names([] if label is None else [label], table.columns, "--label names it")

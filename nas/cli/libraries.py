@@ -1,4 +1,4 @@
-"""Import of the large libraries by commands, once their arguments have been checked."""
+"""Import of the large libraries, which commands defer until they have checked their arguments."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 
 
 def load_libraries() -> None:
-    """Import TensorFlow, Keras and KerasTuner, without what only users of these packages need.
+    """Import TensorFlow, Keras and KerasTuner without optional packages that no command needs.
 
-    KerasTuner uses scikit-learn and SciPy for its own Bayesian oracle alone, which no command
-    offers.
+    For example, KerasTuner uses scikit-learn and SciPy only for its built-in Bayesian oracle, which
+    no command offers.
     """
     load_tensorflow(owns_process=True, others=("keras_tuner",))

@@ -1,7 +1,7 @@
-"""Reading of table files on this machine as Arrow tables, without Spark.
+"""Functions that read local table files as Arrow tables, without Spark.
 
-A file is read only if Spark would read the same: files of unusual form, and those that are large,
-are left to Spark.
+A file is read only if Spark would read the same values from it. Large files and unusual formats are
+left to Spark.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from nas.cli.table import Table
 logger = logging.getLogger(__name__)
 
 MAX_BYTES = 2**27
-"""Maximum size of a file that is read without Spark, decompressed."""
+"""Maximum decompressed size, in bytes, of a file that is read without Spark."""
 
 _UNREADABLE = (OSError, EOFError, ValueError, zlib.error)
-"""Errors after which Spark reads a file, because its error says more."""
+"""Errors after which a file is left to Spark, because Spark's own error says more."""
 
 _SPACES = "".join(map(chr, range(33)))
-"""Characters around values that Spark removes; others, such as U+00A0, belong to the value."""
+"""Characters that Spark strips from values; others, such as U+00A0, belong to the value."""
 
 _TYPES = (
     pa.types.is_boolean,
@@ -60,7 +60,7 @@ _TYPES = (
     pa.types.is_date32,
     pa.types.is_timestamp,
 )
-"""Types of Parquet that Spark reads as the same values."""
+"""Predicates for the types of Parquet columns that Spark and Arrow read as the same values."""
 
 _OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open}
 _OTHER_COMPRESSIONS = (".zst", ".lz4", ".snappy", ".deflate", ".xz", ".zip")
@@ -69,13 +69,13 @@ _OTHER_COMPRESSIONS = (".zst", ".lz4", ".snappy", ".deflate", ".xz", ".zip")
 def read_names(
     path: str, table_format: str, csv: CsvOptions, optional: Sequence[str]
 ) -> Sequence[str] | None:
-    """Read the names of the columns of a file; None if they are not known before Spark.
+    """Return the column names of a file; None if only Spark can read them.
 
     Args:
-        path: The file.
+        path: Path of the file.
         table_format: Its format.
-        csv: Form of CSV, as far as the user gives it.
-        optional: Columns that CSV without a header may lack.
+        csv: CSV options that the user gave.
+        optional: Columns that CSV files without a header may lack.
     """
     try:
         if os.path.isdir(path) or table_format not in ("csv", "parquet"):
@@ -96,20 +96,20 @@ def read_names(
 def read_file(
     path: str, table_format: str, csv: CsvOptions, optional: Sequence[str] = ()
 ) -> Table | None:
-    """Read the table in a file.
+    """Read the table in a local file without Spark.
 
     Args:
-        path: The file.
+        path: Path of the file.
         table_format: Its format.
-        csv: Form of CSV, as far as the user gives it.
-        optional: Columns that CSV without a header may lack: the labels of new rows.
+        csv: CSV options that the user gave.
+        optional: Columns that CSV files without a header may lack: the labels of new rows.
 
     Returns:
-        The table; None if the file is left to Spark.
+        The table; None if the file must be left to Spark.
 
     Raises:
         ArgumentError: If there are more or fewer names than columns.
-        DataError: If a line of CSV does not fit the columns.
+        DataError: If a CSV line does not fit the columns.
     """
     zone = find_time_zone()
     if table_format == "csv":
@@ -128,7 +128,7 @@ def read_file(
 def _read_csv(
     path: str, csv: CsvOptions, optional: Sequence[str]
 ) -> tuple[pa.Table, CsvFormat] | None:
-    """Read a CSV file as strings without the spaces around them, and its form."""
+    """Return a CSV file's values as stripped strings, and its format; None to leave it to Spark."""
     try:
         content = _read_content(path)
     except _UNREADABLE:
@@ -175,7 +175,7 @@ def _read_csv(
 
 
 def _read_parquet(path: str, zone: str | None) -> pa.Table | None:
-    """Read a Parquet file, whose instants get a time zone, as in Spark."""
+    """Read a Parquet file, with instants in the time zone ``zone``; None to leave it to Spark."""
     try:
         metadata = pyarrow.parquet.read_metadata(path)
         if not _is_small(metadata) or not _has_plain_columns(metadata):
@@ -212,14 +212,14 @@ def find_time_zone() -> str | None:
 
 
 def _is_small(metadata: Any) -> bool:
-    """Return whether a Parquet file is small, also where equal values take no place in it."""
+    """Return whether a Parquet file is small, even if repeated values are stored one by one."""
     groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
     encoded = sum(group.total_byte_size for group in groups)
     return max(encoded, 8 * metadata.num_rows * metadata.num_columns) <= MAX_BYTES
 
 
 def _has_plain_columns(metadata: Any) -> bool:
-    """Return whether names differ by more than case, and no times are of Spark's old type."""
+    """Return whether names differ by more than case, and no column has the old type INT96."""
     columns = [metadata.schema.column(number) for number in range(metadata.num_columns)]
     names = {column.name.lower() for column in columns}
     is_old = any(column.physical_type == "INT96" for column in columns)
@@ -227,7 +227,7 @@ def _has_plain_columns(metadata: Any) -> bool:
 
 
 def _is_plain(content: bytes, form: CsvFormat) -> bool:
-    """Return whether Arrow and Spark read CSV alike: its separator, quotes and blank lines."""
+    """Return whether Arrow and Spark parse the file's separators, quotes and blank lines alike."""
     if len(form.names) == 1 or not form.separator.isascii():
         return False
     if any("\n" in name for name in form.names):
@@ -237,7 +237,7 @@ def _is_plain(content: bytes, form: CsvFormat) -> bool:
     quote = form.quote.encode()
     if quote not in content:
         return True
-    # What remains without values that are in quotes from their first character to the last.
+    # Remove the values that are quoted as a whole; no quotation mark may remain.
     end = re.escape(form.separator.encode()) + rb"\r\n"
     value = rb"(?<![^%s])%s(?:[^%s]|%s%s)*%s(?![^%s])"
     pattern = value % (end, quote, quote, quote, quote, quote, end)
@@ -245,7 +245,7 @@ def _is_plain(content: bytes, form: CsvFormat) -> bool:
 
 
 def _take_lines(file: Any) -> list[str]:
-    """Read the first lines of a binary file."""
+    """Return the first ``SAMPLE_LINES`` lines of a binary file of UTF-8 text."""
     text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace")
     lines = [line.rstrip("\r\n") for line in itertools.islice(text, SAMPLE_LINES)]
     text.detach()
@@ -253,7 +253,7 @@ def _take_lines(file: Any) -> list[str]:
 
 
 def _read_content(path: str) -> bytes | None:
-    """Read a file, decompressed; None if it is too large, or compressed in another way."""
+    """Return a file's content, decompressed; None if it is too large or cannot be decompressed."""
     end = os.path.splitext(path)[1].lower()
     if end in _OTHER_COMPRESSIONS or os.path.isdir(path):
         return None
@@ -271,9 +271,9 @@ def _is_utf8(content: bytes) -> bool:
 
 
 def _trim(table: pa.Table, *, has_quotes: bool) -> pa.Table | None:
-    """Remove the spaces around values, and make empty ones null.
+    """Strip the spaces around values, and make empty values null.
 
-    Returns None if the spaces may be within quotes, and so belong to the values.
+    Return None if these spaces may have been inside quotes, and therefore belong to the values.
     """
     columns = []
     for column in table.columns:

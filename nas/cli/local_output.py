@@ -1,4 +1,4 @@
-"""Writing of Arrow tables as one file, or as a folder with one file."""
+"""Functions that write an Arrow table as one file, or as a folder with one file."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from nas.cli.table import find_suffix
 def check_output(
     path: str, overwrite: bool, inputs: Sequence[str], protected: Sequence[str] = ()
 ) -> None:
-    """Raise ArgumentError if a path may not be written.
+    """Raise ArgumentError if an output path may not be written.
 
-    It may not contain an input or a protected folder, lie in one, or exist unless it is
-    overwritten.
+    The path must not be inside a protected folder, be or contain an input or protected folder, or
+    exist if ``overwrite`` is False.
     """
     output = _resolve(path)
     for each in protected:
@@ -42,9 +42,10 @@ def check_output(
 
 
 def write_file(table: pa.Table, path: str, table_format: str) -> None:
-    """Write a file if the path has a suffix, or else a folder with one file; replace what is there.
+    """Write a table to a file or, if the path has no known suffix, to a folder with one file.
 
-    Arrays become JSON strings in CSV, and instants have the zone Z.
+    ``table_format`` is ``"parquet"`` or ``"csv"``. An existing file or folder is replaced. In CSV,
+    arrays are written as JSON strings, and timestamps with a time zone in UTC.
 
     Raises:
         ArgumentError: If the path cannot be written.
@@ -83,7 +84,7 @@ def _write(table: pa.Table, place: Path, table_format: str, suffix: str) -> None
 
 
 def _to_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a column in a form that CSV has."""
+    """Return a column converted to a type that can be written as CSV."""
     if pa.types.is_nested(column.type):
         strings = (None if each is None else json.dumps(each) for each in column.to_pylist())
         return pa.chunked_array([pa.array(strings, pa.string())])

@@ -1,4 +1,4 @@
-"""The command ``cerebros-spark``, its exit codes, and errors without tracebacks."""
+"""The command ``cerebros-spark``: subcommands, exit codes, and errors without tracebacks."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ for _command in (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code; ``arguments`` default to those of the process."""
+    """Run a command and return its exit code; ``arguments`` default to ``sys.argv[1:]``."""
     logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", datefmt="%X")
     logging.getLogger("py4j").setLevel(logging.ERROR)
     try:

@@ -57,7 +57,7 @@ column_type_option: Any = click.option(
 
 
 def csv_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options for the form of CSV files to a command."""
+    """Add the CSV options to a command; for use as a decorator."""
     for option in reversed(_CSV_OPTIONS):
         command = option(command)
     return command
@@ -66,10 +66,10 @@ def csv_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def parse_csv_options(
     separator: str | None, no_header: bool, names: tuple[str, ...]
 ) -> CsvOptions | None:
-    """Parse the options for CSV; return None if none was given.
+    """Parse the CSV options; return None if none were given.
 
     Raises:
-        ArgumentError: If the separator is not one character, or a name is missing.
+        ArgumentError: If the separator is not a single valid character, or a name is empty.
     """
     if separator is None and not no_header and not names:
         return None
@@ -85,10 +85,10 @@ def parse_csv_options(
 
 
 def parse_column_types(values: tuple[str, ...]) -> dict[str, str]:
-    """Parse the ``NAME=KIND`` strings of ``--column-type``.
+    """Parse the ``NAME=KIND`` strings of ``--column-type`` to a dict of kinds by column name.
 
     Raises:
-        ArgumentError: If one is malformed, or a kind is unknown.
+        ArgumentError: If a string is malformed, or a kind is unknown.
     """
     kinds = {}
     for value in values:
@@ -105,7 +105,7 @@ def parse_column_types(values: tuple[str, ...]) -> dict[str, str]:
 
 
 def split_names(values: tuple[str, ...]) -> tuple[str, ...]:
-    """Split names at commas; raise ArgumentError if one is empty."""
+    """Split strings of names at commas; raise ArgumentError if a name is empty."""
     names = tuple(name.strip() for value in values for name in value.split(","))
     if not all(names):
         raise ArgumentError(f"a column's name is missing in {','.join(values)!r}")

@@ -1,4 +1,4 @@
-"""Configuration of a run that the command line started, stored with the run."""
+"""Configuration of a run started from the command line, which is stored with the run."""
 
 from __future__ import annotations
 
@@ -53,11 +53,13 @@ class RunConfig(
     """Options of the command ``search``, and the columns of its table.
 
     Attributes:
-        features: Names of the features, whether the search uses them or not.
+        features: Names of the feature columns, including any that the search leaves out.
         labels: Names of the labels.
-        kinds: Kind of each feature and label, see :mod:`.column_kinds`; arrays have none.
-        csv: Form of CSV files, as far as the user gave it. Without a header, it has the names.
-        vector_size: Number of features in libsvm.
+        kinds: Kind of each feature and label by name, see :mod:`.column_kinds`; columns of other
+            types, such as arrays, are omitted.
+        csv: CSV options that the user gave. For files without a header, they include the names.
+        vector_size: Number of features in libsvm data; None for other formats.
+        time_limit: Limit of the search's time, in seconds; None for no limit.
     """
 
     format: Literal[2] = 2
@@ -93,7 +95,7 @@ class RunConfig(
     def build_search(
         self, name: str, store: Store, backend: Backend, *, overwrite: bool = False
     ) -> HyperHyperModel:
-        """Build the search, with resources and tuner; raise ArgumentError for an invalid option."""
+        """Build the search with resources and tuner; raise ArgumentError for invalid options."""
         import autokeras as ak
 
         from nas.hyperhypermodel import HyperHyperModel
@@ -125,7 +127,7 @@ class RunConfig(
 
     @property
     def fit_options(self) -> dict[str, Any]:
-        """Arguments of ``fit`` and ``fit_on_prepared_data`` other than the data."""
+        """Keyword arguments of ``fit`` and ``fit_on_prepared_data`` that the options determine."""
         return {
             "batch_size": self.batch_size,
             "epochs": self.epochs,
@@ -135,7 +137,11 @@ class RunConfig(
         }
 
     def check_same(self, earlier: RunConfig, name: str) -> None:
-        """Raise ArgumentError if ``earlier``, the configuration of the run ``name``, differs."""
+        """Raise ArgumentError if this configuration cannot resume the run ``name``.
+
+        It must equal ``earlier``, the configuration of that run, except that limits may grow, and
+        the location of the data and Spark settings may differ. A seed of None is not compared.
+        """
         # Without --seed the run keeps its seed.
         ignored = _LOCATION | ({"seed"} if self.seed is None else set())
         for field in self.__struct_fields__:
@@ -157,7 +163,10 @@ def _describe_value(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Run:
-    """Run that the command line started."""
+    """Run that was started from the command line.
+
+    ``records`` are those of its journal; ``is_extended`` says whether its limits were raised.
+    """
 
     store: Store
     name: str
@@ -166,17 +175,21 @@ class Run:
     is_extended: bool = False
 
     def find_used_features(self) -> list[str]:
-        """Return the names of the columns that the networks need."""
+        """Return the names of the feature columns that the networks read."""
         layout = msgspec.convert(self.records[0]["layout"], Layout)
         return [name for group in layout.inputs for name in group]
 
     @property
     def finished(self) -> bool:
-        """Whether the run is finished, and is not to be extended."""
+        """Whether the run is finished and its limits have not been raised."""
         return bool(self.records[-1]["kind"] == "done" and not self.is_extended)
 
     def extend(self, max_trials: int | None, time_limit: float | None) -> Run:
-        """Return the run with other limits; None keeps one."""
+        """Return a copy of the run with new limits; a limit of None is left unchanged.
+
+        ``time_limit`` is in seconds. Raises ArgumentError if a limit is lowered, or the run had no
+        such limit.
+        """
         given = {"max_trials": max_trials, "time_limit": time_limit}
         changed = {name: value for name, value in given.items() if value is not None}
         config = msgspec.structs.replace(self.config, **changed)
@@ -192,7 +205,7 @@ class Run:
             )
 
     def load_result(self) -> Any:
-        """Load the ``ModelSelectionResult`` of a finished run, from the store alone.
+        """Load the ``ModelSelectionResult`` of a finished run, using only the store.
 
         Raises:
             ArgumentError: If the run is not finished.
@@ -206,7 +219,7 @@ class Run:
             return self.resume(backend, verbose=0)
 
     def resume(self, backend: Backend, verbose: int) -> Any:
-        """Resume the run unless it is finished, and return its result."""
+        """Resume the run if it is not finished, and return its ``ModelSelectionResult``."""
         search = self.config.build_search(self.name, self.store, backend)
         return search.fit_on_prepared_data(
             self.records[0]["data"], verbose=verbose, **self.config.fit_options
@@ -214,7 +227,7 @@ class Run:
 
 
 def open_run(place: str) -> Run:
-    """Open the run at ``STORE/runs/NAME``; raise ArgumentError if ``search`` started none there."""
+    """Open the run at ``STORE/runs/NAME``; raise ArgumentError unless ``search`` started it."""
     store, name = find_run(place)
     config = read_config(store, name)
     if config is None:
@@ -228,7 +241,7 @@ def open_run(place: str) -> Run:
 
 
 def find_run(place: str) -> tuple[Store, str]:
-    """Return store and name of the run at ``place``; raise ArgumentError if there is none."""
+    """Return the store and name of the run at a folder or URL; raise ArgumentError if missing."""
     folder = place.rstrip("/").removesuffix("/journal.jsonl")
     if "://" not in folder and not os.path.isdir(os.path.expanduser(folder)):
         raise ArgumentError(f"there is no run at {place!r}; a run is a folder STORE/runs/NAME")
@@ -239,18 +252,18 @@ def find_run(place: str) -> tuple[Store, str]:
 
 
 def format_place(store: Store, name: str) -> str:
-    """Format the folder or URL of a run as an argument of the commands, quoted for a shell."""
+    """Return the folder or URL of a run as a command argument, quoted for a shell."""
     return shlex.quote(f"{store.url.removeprefix('file://').rstrip('/')}/runs/{name}")
 
 
 def list_own_folders(store: Store) -> list[str]:
-    """List the folders of a store that are its own."""
+    """Return the folders or URLs where a store keeps its runs and prepared data."""
     url = store.url.removeprefix("file://").rstrip("/")
     return [f"{url}/runs", f"{url}/data"]
 
 
 def has_run(store: Store, name: str) -> bool:
-    """Return whether a store has a run of that name."""
+    """Return whether the store contains a run called ``name``."""
     return journal_key(name) in store.list(f"runs/{name}")
 
 
@@ -259,7 +272,7 @@ def _get_config_key(name: str) -> str:
 
 
 def read_config(store: Store, name: str) -> RunConfig | None:
-    """Read the configuration of a run; return None if the command line did not start it."""
+    """Read a run's configuration; return None if it was not started from the command line."""
     key = _get_config_key(name)
     if key not in store.list(f"runs/{name}"):
         return None
@@ -273,7 +286,7 @@ def read_config(store: Store, name: str) -> RunConfig | None:
 
 
 def read_extended_config(store: Store, name: str) -> RunConfig | None:
-    """Read the configuration of a run as :func:`read_config` does, with its present limits."""
+    """Read a run's configuration as :func:`read_config` does, but with its current limits."""
     config = read_config(store, name)
     return None if config is None else _update_limits(config, read(store, name))
 
@@ -288,7 +301,8 @@ def _update_limits(config: RunConfig, records: Sequence[Record]) -> RunConfig:
 def make_config_writer(store: Store, config: RunConfig) -> SearchObserver:
     """Return an observer that writes the configuration when a search begins.
 
-    It cannot be written earlier, because starting a new run deletes the files of the previous one.
+    The configuration cannot be written earlier, because a new run first deletes the files of an
+    earlier run of the same name.
     """
     from nas.monitoring.observer import SearchObserver
 
@@ -303,9 +317,9 @@ def make_config_writer(store: Store, config: RunConfig) -> SearchObserver:
 
 
 def build_space(bounds: dict[str, Any]) -> CerebrosSpace | str:
-    """Build a Cerebros space with the bounds that are given; without any, let the data decide.
+    """Return a Cerebros space with the given bounds, or ``"auto"`` if there are none.
 
-    Raises ArgumentError for an unknown bound.
+    Raises ArgumentError if a bound is unknown.
     """
     if not bounds:
         return "auto"

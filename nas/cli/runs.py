@@ -157,7 +157,7 @@ def predict(
 
 
 def _choose_format(output: str, option: str | None) -> str:
-    """Return the format of an output; raise ArgumentError if its suffix is of another one."""
+    """Return the output format; raise ArgumentError if the suffix is that of another format."""
     suffix = find_suffix(output.rstrip("/"))
     if suffix not in (None, "csv", "parquet") or (option and suffix not in (None, option)):
         raise ArgumentError(

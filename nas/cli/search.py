@@ -252,7 +252,7 @@ def search(**options: Any) -> None:
 
 @dataclass(frozen=True)
 class _Source:
-    """Table of a search, and where it comes from."""
+    """Table of a search, with its path, format, CSV options and backend."""
 
     data: str
     table_format: str
@@ -262,7 +262,7 @@ class _Source:
 
 
 def _check_early(options: dict[str, Any]) -> None:
-    """Check what is known before Spark starts."""
+    """Validate the options that can be checked before Spark starts."""
     build_space(options["space"])
     validation = options["validation"]
     mark = [validation] if isinstance(validation, str) and validation != "auto" else []
@@ -345,7 +345,7 @@ def _run_search(
 
 @contextlib.contextmanager
 def _explain_interrupt(store: Store, name: str) -> Iterator[None]:
-    """Give an interrupt within the best score so far, and the command that resumes the run."""
+    """Add the best score so far and the resume command to a KeyboardInterrupt in the block."""
     try:
         yield
     except KeyboardInterrupt as error:
@@ -427,7 +427,7 @@ def _resume(opened: Run, backend: Backend) -> None:
 
 
 def _print_result(result: Any, store: Store, name: str) -> None:
-    """Print the leaderboard and the commands that use the run."""
+    """Print the leaderboard, the best scores, and commands for using the run."""
     board = result.leaderboard()
     print_board(board, MOST_TRIALS)
     best = result.best_trial
@@ -447,7 +447,7 @@ def _get_verbosity() -> int:
 
 
 def _derive_name(data: str) -> str:
-    """Derive the name of a run from the path of its table."""
+    """Derive a run name from the path of its table; raise ArgumentError if that is impossible."""
     stem = PurePosixPath(data.rstrip("/")).name.partition(".")[0]
     name = "".join(each if each.isalnum() or each in "_-" else "_" for each in stem)
     if not name.strip("_"):
@@ -456,7 +456,7 @@ def _derive_name(data: str) -> str:
 
 
 def _pop_csv_options(options: dict[str, Any]) -> CsvOptions:
-    """Parse the options for CSV, and remove them from the others."""
+    """Remove the CSV options from ``options``, and return them parsed."""
     names = ("separator", "no_header", "names")
     return parse_csv_options(*(options.pop(name) for name in names)) or CsvOptions()
 

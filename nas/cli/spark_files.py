@@ -1,4 +1,4 @@
-"""Reading of table files as Spark DataFrames, and writing of DataFrames as folders of files."""
+"""Functions that read table files as Spark DataFrames, and write DataFrames to folders."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WRITTEN = {
 
 
 def list_files(session: SparkSession, path: str) -> list[str]:
-    """List the names of the files in a folder; empty if there is no such folder."""
+    """Return the sorted names of the files in a folder; empty if it cannot be listed."""
     from py4j.protocol import Py4JJavaError
 
     try:
@@ -40,7 +40,7 @@ def list_files(session: SparkSession, path: str) -> list[str]:
 
 
 def resolve_path(session: SparkSession, path: str) -> str:
-    """Resolve a path for Spark: local ones become absolute; Java's working folder may differ."""
+    """Make a local path absolute for Spark, because Java's working folder may be another one."""
     default = hadoop_setting(session.sparkContext, "fs.defaultFS", "file:///")
     if default.startswith("file:") and not is_url(path):
         return os.path.abspath(os.path.expanduser(path))
@@ -55,18 +55,18 @@ def read_table(
     csv: CsvOptions | None = None,
     optional: Sequence[str] = (),
 ) -> Table:
-    """Read the table in a file, or in a folder of files.
+    """Read the table in a file, or in a folder of files, with Spark.
 
     Args:
         session: The Spark session.
-        path: Path or URL.
+        path: Path or URL of the file or folder.
         table_format: ``"csv"`` (UTF-8), ``"parquet"`` or ``"libsvm"``.
-        vector_size: Number of features in libsvm; None for the largest index in the file.
-        csv: Form of CSV, as far as the user gives it.
-        optional: Columns that CSV without a header may lack: the labels of new rows.
+        vector_size: Number of features in libsvm data; None for the largest index in the file.
+        csv: CSV options that the user gave; None if there are none.
+        optional: Columns that CSV files without a header may lack: the labels of new rows.
 
     Raises:
-        DataError: If the table is unreadable, or lines of CSV do not fit its columns.
+        DataError: If the table is unreadable, or CSV lines do not fit its columns.
     """
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
@@ -92,7 +92,7 @@ def read_table(
 def _read_csv(
     session: SparkSession, place: str, path: str, options: CsvOptions, optional: Sequence[str]
 ) -> Table:
-    """Read the table in the CSV files at ``place``; errors show ``path``."""
+    """Read the table in the CSV files at ``place``; error messages show ``path``."""
     from pyspark.sql.types import StringType, StructField, StructType
 
     lines = session.read.text(place)
@@ -137,7 +137,7 @@ def _read_csv(
 
 
 def _has_broken_lines(lines: DataFrame, quote: str) -> bool:
-    """Return whether a quoted value spans lines, so that a line has an odd number of quotes."""
+    """Return whether a line has an odd number of quotes, because a quoted value spans lines."""
     from pyspark.sql.functions import col, length, lit, replace
 
     value = col("value")
@@ -153,7 +153,7 @@ def _unused_name(name: str, names: Sequence[str]) -> str:
 
 
 def read_vector_size(df: DataFrame, table_format: str) -> int | None:
-    """Return the number of libsvm features, to read further files; None for other formats."""
+    """Return the number of features in libsvm data; None for other formats or an empty table."""
     if table_format != "libsvm":
         return None
     first = df.first()
@@ -167,10 +167,10 @@ def check_output(
     inputs: Sequence[str] = (),
     protected: Sequence[str] = (),
 ) -> None:
-    """Raise ArgumentError if a path may not be written.
+    """Raise ArgumentError if an output path may not be written.
 
-    It may not contain an input or a protected folder, lie in one, or exist unless it is
-    overwritten.
+    The path must not be inside a protected folder, be or contain an input or protected folder, or
+    exist if ``overwrite`` is False.
     """
     output = f"{_normalize(session, path)}/"
     for each in protected:
@@ -189,17 +189,17 @@ def check_output(
 
 
 def make_store_error(path: str, folder: str) -> ArgumentError:
-    """Make the error about an output in a folder of a store."""
+    """Return the error for an output path inside a folder of a store."""
     return ArgumentError(
         f"--output {path!r} is in {folder}, a folder of the store: give another --output"
     )
 
 
 def write_table(df: DataFrame, path: str, table_format: str) -> None:
-    """Write a folder with a file for each Spark partition; replace an existing folder.
+    """Write a DataFrame to a folder, one file per Spark partition; replace an existing folder.
 
-    Arrays become JSON strings in CSV. Raises ArgumentError if Spark cannot write the format or
-    path.
+    ``table_format`` is ``"parquet"`` or ``"csv"``. In CSV, arrays are written as JSON strings.
+    Raises ArgumentError if Spark cannot write the format or path.
     """
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
@@ -215,12 +215,12 @@ def write_table(df: DataFrame, path: str, table_format: str) -> None:
 
 
 def _escape_pattern(path: str) -> str:
-    """Escape pattern characters in a path if a file has that name, such as ``houses [1].csv``."""
+    """Escape glob characters in a path if such a file exists, for example ``houses [1].csv``."""
     return re.sub(r"([\[\]{}*?\\])", r"\\\1", path) if os.path.exists(path) else path
 
 
 def _normalize(session: SparkSession, path: str) -> str:
-    """Normalize a path for comparisons."""
+    """Return the normal form of a path, in which paths can be compared."""
     place = re.sub(r"^file:/+", "/", resolve_path(session, path))
     return place.rstrip("/") if is_url(place) else os.path.realpath(place).rstrip("/")
 

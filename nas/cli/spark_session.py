@@ -20,10 +20,11 @@ DEFAULT_WORKERS = 2
 def spark_session(
     master: str | None = None, workers: int | None = None, settings: Mapping[str, str] | None = None
 ) -> Iterator[SparkSession]:
-    """Provide the active session, or a new one that is stopped at the end of the block.
+    """Provide the active Spark session, or a new one that is stopped at the end of the block.
 
     If ``master`` is None, a new session uses the master of ``spark-submit``, or else this machine
-    with one task slot per worker. ``workers`` defaults to 2.
+    with one task slot per worker. ``workers`` defaults to 2. ``settings`` are Spark settings of a
+    new session.
     """
     if get_active_context() is not None:
         yield start_spark(master)

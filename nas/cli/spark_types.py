@@ -1,4 +1,4 @@
-"""Types of the columns of Spark DataFrames: kinds, and conversion of strings by SQL."""
+"""Kinds of Spark DataFrame columns, and casts of string columns in SQL."""
 
 from __future__ import annotations
 
@@ -45,15 +45,16 @@ _KINDS_OF_SPARK = {
 def scan_spark(
     df: DataFrame, names: Sequence[str], line_column: str | None = None
 ) -> tuple[dict[str, ColumnScan], str | None]:
-    """Scan string columns in one pass.
+    """Scan the values of string columns in one pass.
 
     Args:
         df: The DataFrame.
-        names: The columns.
-        line_column: Column with the lines that do not fit the table.
+        names: Names of the string columns.
+        line_column: Name of the column with the CSV lines that do not fit the other columns; None
+            if there is no such column.
 
     Returns:
-        The scan of each column, and one of the lines; None if there is none.
+        The scan of each column by name, and one of those lines (None if there is none).
     """
     from pyspark.sql.functions import col
 
@@ -96,7 +97,7 @@ def scan_spark(
 
 
 def describe_spark_kinds(df: DataFrame) -> dict[str, str]:
-    """Return the kind of each column of a DataFrame by its type; arrays and others have none."""
+    """Return each column's kind, inferred from its type; columns such as arrays are omitted."""
     return {
         each.name: _KINDS_OF_SPARK[name]
         for each in df.schema.fields
@@ -105,7 +106,7 @@ def describe_spark_kinds(df: DataFrame) -> dict[str, str]:
 
 
 def cast_sql(name: str, kind: str) -> str:
-    """Return SQL that converts a string column to a kind; marks of missing values become null."""
+    """Return SQL that casts a string column to a kind, and missing-value marks to null."""
     column = quote_name(name)
     if kind == STRING:
         return column
@@ -115,12 +116,12 @@ def cast_sql(name: str, kind: str) -> str:
 
 
 def cast_spark(df: DataFrame, kinds: Mapping[str, str]) -> DataFrame:
-    """Convert string columns to the given kinds; others are unchanged."""
+    """Cast string columns to the given kinds, by column name; leave other columns unchanged."""
     return df.selectExpr(
         *(f"{cast_sql(name, kinds.get(name, STRING))} as {quote_name(name)}" for name in df.columns)
     )
 
 
 def quote_name(name: str) -> str:
-    """Quote a column name for Spark, whatever characters it contains."""
+    """Quote a column name for Spark SQL; it may contain any characters."""
     return "`" + name.replace("`", "``") + "`"

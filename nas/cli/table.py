@@ -1,4 +1,4 @@
-"""Table that a command reads: its values, and what is known of its columns."""
+"""Table that a command reads: its values, and what is known about its columns."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _SUFFIXES = {
 
 @dataclass(frozen=True)
 class Table:
-    """Table as it is stored.
+    """Table as read from files, before strings are cast to other types.
 
     Attributes:
-        df: The values, as a Spark DataFrame or an Arrow table; those of CSV are strings, without
-            spaces around values without quotes.
-        scans: Which kinds the values of each column of CSV have; empty for other formats.
-        unnamed: Columns that the header of a CSV file does not name.
-        zone: Time zone of instants in an Arrow table; None if it is unknown.
+        df: Spark DataFrame or Arrow table. CSV values are strings, and spaces around unquoted
+            values are removed.
+        scans: Scan of each CSV column, by name; empty for other formats.
+        unnamed: Names generated for columns that the header of a CSV file does not name.
+        zone: Time zone of timestamps with a time zone in an Arrow table; None if it is unknown.
     """
 
     df: Any
@@ -42,7 +42,7 @@ class Table:
 
     @property
     def is_local(self) -> bool:
-        """Whether the values are in the memory of this process."""
+        """Whether the values are an Arrow table in this process, instead of a Spark DataFrame."""
         return isinstance(self.df, pa.Table)
 
     @property
@@ -51,20 +51,22 @@ class Table:
         return list(self.df.column_names if self.is_local else self.df.columns)
 
     def scan(self, names: Sequence[str]) -> dict[str, ColumnScan]:
-        """Return the scans of columns of strings."""
+        """Return the scan of each string column by name; scan the columns unless all are known."""
         if all(name in self.scans for name in names):
             return {name: self.scans[name] for name in names}
         return scan_arrow(self.df, names) if self.is_local else scan_spark(self.df, names)[0]
 
     def cast(self, kinds: Mapping[str, str]) -> Any:
-        """Return the values with columns of strings converted to the given kinds."""
+        """Return the DataFrame or Arrow table with string columns cast to the given kinds."""
         return (
             cast_arrow(self.df, kinds, self.zone) if self.is_local else cast_spark(self.df, kinds)
         )
 
 
 def describe_kinds(df: Any) -> dict[str, str]:
-    """Return the kind of each column by its type; arrays and others have none.
+    """Return each column's kind (such as number), inferred from its type, by column name.
+
+    Columns of arrays and other types are omitted.
 
     Args:
         df: A Spark DataFrame or an Arrow table.
@@ -75,13 +77,13 @@ def describe_kinds(df: Any) -> dict[str, str]:
 def detect_format(
     path: str, option: str | None = None, default: str = "parquet", files: Sequence[str] = ()
 ) -> str:
-    """Detect the format of a table.
+    """Return the format of a table: ``"parquet"``, ``"csv"`` or ``"libsvm"``.
 
     Args:
-        path: File or folder.
-        option: Format that the user names; None to go by the suffix.
+        path: Path of a file or folder.
+        option: Format that the user gave; None to detect it from suffixes.
         default: Format if no suffix is known.
-        files: Names of the files in the folder.
+        files: Names of the files in the folder, if the path is one.
     """
     if option is not None:
         return option
@@ -93,7 +95,7 @@ def detect_format(
 
 
 def find_suffix(name: str) -> str | None:
-    """Return the format that the suffix of a file's name stands for; None if it is unknown."""
+    """Return the table format that a file name's suffix indicates; None if it is unknown."""
     for kind, ends in _SUFFIXES.items():
         if name.lower().endswith(ends):
             return kind
@@ -101,5 +103,5 @@ def find_suffix(name: str) -> str | None:
 
 
 def is_url(path: str) -> bool:
-    """Return whether Hadoop parses a path as a URL; it does so for ``file:/folder``, too."""
+    """Return whether Hadoop parses ``path`` as a URL, as it does even ``file:/folder``."""
     return re.match(r"[A-Za-z][\w+.-]*:/", path) is not None

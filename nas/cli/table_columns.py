@@ -1,4 +1,4 @@
-"""Columns of a search: which are features, and how the strings of a CSV file are read."""
+"""Choice of a search's feature columns, and inference of the kinds of CSV columns."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from nas.results.output_columns import OUTPUT
 
 logger = logging.getLogger(__name__)
 
-# Kinds of a column of CSV by the kind that a user gives it.
+# Kinds that a CSV column may have, by the kind that the user gives it.
 _KINDS_OF_USER: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("numeric", "numerical", "number"), NUMBERS),
     **dict.fromkeys(("datetime", "timestamp"), TIMES),
     **dict.fromkeys(("categorical", "ignore"), ()),
 }
 
-# Kinds that may replace the one that a column had in the search.
+# Kinds that new rows may have instead of a column's kind in the search.
 _SIMILAR: dict[str, tuple[str, ...]] = {
     INTEGER: (INTEGER, NUMBER),
     DIGITS: (DIGITS, NUMBER),
@@ -53,7 +53,7 @@ _WORDS = {
 CLASSIFICATION, REGRESSION = "classification", "regression"
 
 FEATURE = "it was a feature of the search"
-"""Why new rows must have a column."""
+"""Reason, for error messages, why new rows must have a column."""
 
 _MOST_PROBABILITIES = 100  # columns; more classes stay an array
 
@@ -63,12 +63,14 @@ _MOST_SHOWN = 8  # columns in an error
 
 
 def choose_head(table: Table, labels: Sequence[str], column_types: Mapping[str, str]) -> str:
-    """Choose between classification and regression by the label, and log the reason.
+    """Return ``"classification"`` or ``"regression"``, depending on the label; log the reason.
 
-    Strings, booleans and up to 20 different integers are classes.
+    Strings, booleans and up to 20 distinct integers are classes. Several labels mean a regression.
+    ``column_types`` are the kinds given by the user, by column name.
 
     Raises:
-        ArgumentError, DataError: If a label is missing, or is neither.
+        ArgumentError: If the label can be neither classes nor numbers.
+        DataError: If a label is missing, or has values of another kind than the user gave.
     """
     check_names(labels, table.columns, "--label names it")
     if len(labels) > 1:
@@ -93,7 +95,7 @@ def choose_head(table: Table, labels: Sequence[str], column_types: Mapping[str, 
 
 
 def _count_distinct(df: Any, name: str, most: int) -> int:
-    """Count the different values of a column, up to a number."""
+    """Return the number of distinct non-null values in a column, but at most ``most``."""
     if isinstance(df, pa.Table):
         return min(most, int(pc.count_distinct(df.column(name)).as_py()))
     quoted = quote_name(name)
@@ -110,20 +112,23 @@ def choose_features(
     mark: str | None,
     group: str | None = None,
 ) -> tuple[str, ...]:
-    """Choose the features of a search: ``features``, or else all columns without another role.
+    """Return the names of the features: ``features``, or else all columns without another role.
 
-    Columns without a name, such as an index that pandas writes, are features only if named.
+    Columns without a header name, such as an index written by pandas, are features only if
+    ``features`` lists them.
 
     Args:
         table: The table.
-        features: Names that the user gave.
+        features: Names given by the user; empty to choose them automatically.
         labels: Names of the labels.
         head: ``"classification"`` or ``"regression"``.
-        mark: Name of the column that marks validation rows; None without one.
-        group: Name of the column of groups, which is a feature only if named; None without one.
+        mark: Name of the column that marks validation rows; None if there is none.
+        group: Name of the group column, which is a feature only if ``features`` lists it; None if
+            there is none.
 
     Raises:
-        ArgumentError, DataError: If a column is missing, or has two roles, or there is no feature.
+        ArgumentError: If a column has two roles, or a classification has not exactly one label.
+        DataError: If a column is missing, or there is no feature.
     """
     marks = [] if mark is None else [mark]
     check_names(labels, table.columns, "--label names it")
@@ -152,14 +157,14 @@ def choose_features(
 
 
 def check_names(names: Sequence[str], columns: Collection[str], reason: str) -> None:
-    """Raise DataError, which includes ``reason``, if a table lacks a column."""
+    """Raise DataError, with ``reason`` in its message, if a name is not among ``columns``."""
     for name in names:
         if name not in columns:
             raise DataError(f"there is no column {name!r}, but {reason}; there are {join(columns)}")
 
 
 def join(names: Collection[str]) -> str:
-    """Join names for a message."""
+    """Join names with commas for a message, showing at most eight of them."""
     shown = ", ".join(list(names)[:_MOST_SHOWN])
     return shown if len(names) <= _MOST_SHOWN else f"{shown} and {len(names) - _MOST_SHOWN:,} more"
 
@@ -169,15 +174,18 @@ def infer_kinds(
     column_types: Mapping[str, str],
     numeric: Collection[str] = (),
 ) -> dict[str, str]:
-    """Infer the kinds of string columns.
+    """Infer the kind of each string column from the scan of its values.
 
     Args:
-        scans: Scan of each column.
-        column_types: Kinds that the user gives columns.
+        scans: Scan of each column, by name.
+        column_types: Kinds given by the user, by column name.
         numeric: Columns that must hold numbers: the labels of a regression.
 
+    Returns:
+        The kind of each scanned column, by name.
+
     Raises:
-        DataError: If the values of a column do not have the kind that they must have.
+        DataError: If values do not have the kind that the user or ``numeric`` requires.
     """
     kinds, problems, odd = {}, [], []
     for name, scan in scans.items():
@@ -206,10 +214,12 @@ def infer_kinds(
 
 
 def match_kinds(scans: Mapping[str, ColumnScan], recorded: Mapping[str, str]) -> dict[str, str]:
-    """Return the kinds of string columns that were recorded for the search, or similar ones.
+    """Return the kind of each string column: that recorded in the search, or a compatible one.
+
+    For example, a column that held integers in the search may now hold any numbers.
 
     Raises:
-        DataError: If a value does not have the recorded kind.
+        DataError: If a column holds a value of an incompatible kind.
     """
     kinds, problems = {}, []
     for name, scan in scans.items():
@@ -230,7 +240,7 @@ def match_kinds(scans: Mapping[str, ColumnScan], recorded: Mapping[str, str]) ->
 
 
 def _warn_of_impossible(scans: Mapping[str, ColumnScan], kinds: Mapping[str, str]) -> None:
-    """Warn of dates that do not exist, which become missing values."""
+    """Warn about dates that do not exist, such as February 30, which become missing values."""
     counts = {name: scans[name].impossible for name, kind in kinds.items() if kind in TIMES}
     named = [f"{name!r} ({count:,})" for name, count in counts.items() if count]
     if named:
@@ -240,15 +250,17 @@ def _warn_of_impossible(scans: Mapping[str, ColumnScan], kinds: Mapping[str, str
 
 
 def find_kinds(table: Table, names: Sequence[str], recorded: Mapping[str, str]) -> dict[str, str]:
-    """Return the kinds of columns of strings that were recorded for the search, or similar ones.
+    """Return the kinds to which string columns of new rows must be cast, as in the search.
+
+    Columns that were strings in the search, too, are omitted.
 
     Args:
-        table: The table.
-        names: Columns of the search.
-        recorded: Their kinds in the search.
+        table: The table with the new rows.
+        names: Names of the columns that the search uses.
+        recorded: Kinds of these columns in the search, by name.
 
     Raises:
-        DataError: If a value does not have the recorded kind.
+        DataError: If a column holds a value of an incompatible kind.
     """
     present = describe_kinds(table.df)
     strings = [
@@ -262,19 +274,20 @@ def find_kinds(table: Table, names: Sequence[str], recorded: Mapping[str, str]) 
 def predict_table(
     table: Table, result: Any, features: Sequence[str], recorded: Mapping[str, str]
 ) -> tuple[Any, list[str]]:
-    """Add the outputs of a search's best network to a table, whose columns stay as they are.
+    """Add the predictions of a search to a table, and leave its existing columns unchanged.
 
     Args:
         table: The table.
         result: Result of the search.
-        features: Columns that the network needs.
-        recorded: Kinds of the features in the search.
+        features: Names of the columns that the network reads.
+        recorded: Kinds of the features in the search, by name.
 
     Returns:
-        The Spark DataFrame or Arrow table, and the names of the new columns.
+        The extended Spark DataFrame or Arrow table, and the names of the new columns.
 
     Raises:
-        DataError: If a feature is missing, or holds other values than in the search.
+        DataError: If a feature is missing or has values of an incompatible kind, or the table
+            already has a column with the name of a new one.
     """
     check_names(features, table.columns, FEATURE)
     kinds = find_kinds(table, features, recorded)
@@ -326,10 +339,12 @@ def _predict_local(table: Table, result: Any, kinds: Mapping[str, str]) -> tuple
 
 
 def _name_probabilities(result: Any, column: str, existing: Sequence[str]) -> list[str]:
-    """Name a column for each class whose probability an output has; none for other outputs.
+    """Return one column name per class if ``column`` holds class probabilities; else ``[]``.
+
+    The list is also empty for more than 100 classes, or if two classes differ only in case.
 
     Raises:
-        DataError: If there is such a column.
+        DataError: If a name is among ``existing``, the column names of the table.
     """
     table = getattr(result, "table", None)
     by_label = {} if table is None else {each.name: each.values for each in table.labels}
@@ -347,11 +362,11 @@ def _name_probabilities(result: Any, column: str, existing: Sequence[str]) -> li
 
 
 def _find_example(scan: ColumnScan, kinds: Sequence[str]) -> str | None:
-    """Return a value that has none of the kinds as far as is known: of the widest kind."""
+    """Return a value that lacks one of ``kinds`` (the last, if known); None if there is none."""
     examples = (scan.examples[kind] for kind in reversed(kinds))
     return next((example for example in examples if example is not None), None)
 
 
 def _has_other_notation(scan: ColumnScan) -> bool:
-    """Return whether strings look like numbers or dates, but not like names with leading zeros."""
+    """Return whether all values look like numbers or dates, but not like codes of digits alone."""
     return scan.has_kind(NOTATION) and not scan.has_kind(DIGITS)

@@ -1,1 +1,1 @@
-"""Access to private attributes of libraries, only for the search; one module per library."""
+"""Access to private attributes of libraries that the search uses; one module per library."""

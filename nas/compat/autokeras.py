@@ -14,16 +14,17 @@ from nas.compat.keras_tuner import rebind_build
 class UncompiledGraph(Graph):
     """AutoKeras graph that does not pass column types to its blocks.
 
-    AutoKeras passes the column types of a StructuredDataInput to a StructuredDataBlock, which does
-    not use them. It fails if the block reads the output of any other node.
+    When AutoKeras compiles a graph, it passes a StructuredDataInput's column types to the
+    StructuredDataBlock, which does not use them. This fails if the block reads another node's
+    output.
     """
 
     def compile(self) -> None:
-        """Do nothing."""
+        """Do nothing, instead of passing column types."""
 
 
 def copy_detached(block: Any) -> Any:
-    """Copy a node or head without its connections."""
+    """Return a copy of an AutoKeras node or head without its connections to other blocks."""
     copied = copy.copy(block)
     copied.in_blocks, copied.out_blocks = [], []
     rebind_build(copied)

@@ -9,9 +9,10 @@ from typing import Any
 
 
 def rebind_build(copied: Any) -> None:
-    """Bind the ``build`` method of a copied ``HyperModel`` to the copy.
+    """Bind a copied ``HyperModel``'s ``build`` method to the copy.
 
-    A HyperModel stores its build method in an attribute, so the copy would build the original.
+    A HyperModel stores its bound ``build`` method in an attribute, so the copy would otherwise
+    build the original.
     """
     del copied.build
     copied._build = copied.build
@@ -22,15 +23,15 @@ def rebind_build(copied: Any) -> None:
 def replace_lookup(
     hp: Any, exists: Callable[..., bool], retrieve: Callable[..., Any]
 ) -> Iterator[Callable[..., bool]]:
-    """Replace the lookup and declaration of values by a ``HyperParameters``, within the context.
+    """Replace how a ``HyperParameters`` looks up and declares values inside a ``with`` block.
 
     Args:
         hp: A ``keras_tuner.HyperParameters``.
-        exists: Called as ``exists(original, name, conditions)``.
-        retrieve: Called as ``retrieve(original, definition)``.
+        exists: Replacement for its lookup, called as ``exists(original, name, conditions)``.
+        retrieve: Replacement for its declaration, called as ``retrieve(original, definition)``.
 
     Yields:
-        The original ``exists`` method.
+        The original lookup method.
     """
     original = hp._exists
     hp._exists = functools.partial(exists, original)
@@ -42,10 +43,10 @@ def replace_lookup(
 
 
 def reset_surrogate(oracle: Any) -> None:
-    """Replace the Gaussian process of a Bayesian oracle with an unfitted one."""
+    """Replace a Bayesian oracle's Gaussian process with an unfitted one."""
     oracle.gpr = oracle._make_gpr()
 
 
 def set_project_dir(oracle: Any, folder: str) -> None:
-    """Set the folder for the files of an oracle."""
+    """Set the folder in which an oracle stores its files."""
     oracle._set_project_dir(folder, "oracle")

@@ -6,5 +6,5 @@ from typing import Any
 
 
 def event_file_path(writer: Any) -> str:
-    """Return the path of the file that an ``EventFileWriter`` writes."""
+    """Return the path of the event file that an ``EventFileWriter`` writes."""
     return str(writer._file_name)

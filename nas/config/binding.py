@@ -1,4 +1,4 @@
-"""Resources that are bound to a search: workers, store and columns, checked."""
+"""Resources bound to a search: its workers, store and columns, with their validation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nas.data.frames import COLLECT_ROWS
 Columns = list[str | list[str]]
 
 AUTO = "auto"
-"""Validation by a random fifth of the rows, and by cross-validation of the best configurations."""
+"""Value of ``validation`` for a random fifth of the rows, and cross-validation of small tables."""
 
 AUTO_FRACTION = 0.2
 
@@ -26,7 +26,7 @@ _GROUP_SLOTS_PER_WORKER = 64
 
 @dataclass(frozen=True)
 class Resources:
-    """Workers, store and columns; see ``HyperHyperModel.resource_bind``."""
+    """Validated resources of a search; see ``HyperHyperModel.resource_bind`` for the fields."""
 
     backend: Backend
     store: Store
@@ -65,25 +65,25 @@ class Resources:
 
     @property
     def slots(self) -> int:
-        """Maximum number of trials in flight."""
+        """Maximum number of trials in progress at the same time."""
         return self.max_concurrent_trials or 2 * self.backend.num_workers
 
     @property
     def few_slots(self) -> int:
-        """Number of trials in flight of a search that should end trials early."""
+        """Maximum number of trials in progress if each should end soon, as with a time limit."""
         return self.max_concurrent_trials or self.backend.num_workers + 1
 
     @property
     def max_slots(self) -> int:
-        """Maximum number of trials in flight if a worker would otherwise be idle."""
+        """Maximum number of trials in progress if a worker would otherwise be idle."""
         return self.max_concurrent_trials or 8 * self.backend.num_workers
 
     def group_slots(self, trials: int | None) -> int:
-        """Return the maximum number of trials in flight if trials train together.
+        """Return the maximum number of trials in progress if trials are trained together.
 
-        ``trials`` is the number of all trials; None if unknown. They are divided into waves of
-        equal size, because a small last wave would take as long as a full one. For tuners that are
-        not adaptive.
+        ``trials`` is the total number of trials; None if unknown. They are divided into waves of
+        equal size, because a small last wave would take as long as a full one. Only for tuners that
+        are not adaptive.
         """
         limit = self.max_concurrent_trials or _GROUP_SLOTS_PER_WORKER * self.backend.num_workers
         if trials is None:
@@ -93,7 +93,10 @@ class Resources:
 
 
 def parse_columns(argument: str, value: Any) -> Columns | None:
-    """Return a list of names or lists of names, or None; raise ArgumentError for other values."""
+    """Return a sequence of column names, or of lists of them, as a list; None remains None.
+
+    Raises ArgumentError, which names ``argument``, for other values.
+    """
     if value is None:
         return None
     if isinstance(value, str) or not isinstance(value, Sequence):

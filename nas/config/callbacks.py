@@ -14,7 +14,9 @@ from nas.monitoring.tensorboard import LearningRateLog, TensorBoardObserver
 def split_callbacks(
     callbacks: Any,
 ) -> tuple[tuple[keras.callbacks.Callback, ...], tuple[SearchObserver, ...]]:
-    """Split callbacks into those that each trial copies and observers of the whole search.
+    """Split callbacks into Keras callbacks, which each trial copies, and observers of the search.
+
+    ``callbacks`` is None, a callback, or a list of callbacks and observers.
 
     Raises ArgumentError for a callback that cannot be used.
     """

@@ -1,4 +1,4 @@
-"""Data of a search: prepared now or found in the store, and resolved to inputs and targets."""
+"""Data of a search: its preparation, its lookup in the store, and the classes that hold it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nas.data.weights import check_bound_weight
 class PreparedData:
     """Prepared data, with its feature and label names grouped by input and output.
 
-    Names of None select all feature or label columns in the manifest.
+    If the feature or label names are None, all such columns in the manifest are used.
     """
 
     manifest: Manifest
@@ -33,7 +33,7 @@ class PreparedData:
 
 @dataclass(frozen=True)
 class SearchData:
-    """Prepared data, with the columns of the inputs (``layout``) and the outputs (``targets``)."""
+    """Prepared data, with the columns of each model input (``layout``) and the output targets."""
 
     manifest: Manifest
     layout: Layout
@@ -52,7 +52,8 @@ class SearchData:
     def steps_per_epoch(self, batch_size: int, passes: int = 1) -> int:
         """Return the number of training steps per epoch, summed over the partitions.
 
-        ``passes`` is the number of passes over the rows of a partition in each visit.
+        ``batch_size`` is the number of rows per step. ``passes`` is the number of times that a
+        trial reads a partition's rows in each epoch.
         """
         return sum(math.ceil(shard.rows * passes / batch_size) for shard in self.manifest.train)
 
@@ -70,19 +71,19 @@ def prepare_data(
     shuffle: bool,
     inspect: Callable[[PreparedData], Any],
 ) -> PreparedData:
-    """Prepare the data that ``fit`` was called with.
+    """Prepare the data passed to ``fit``, and write it to the store.
 
     Args:
         resources: The bound resources.
         x: As in ``HyperHyperModel.fit``.
         y: As in ``fit``.
-        table: How the networks read raw tables; None for networks that do not.
+        table: How the networks read raw tables; None if they cannot read them.
         validation: Fraction of validation rows, or name of the column that marks them.
         validation_data: As in ``fit``.
         sample_weight: As in ``fit``.
         seed: Seed of the split and the shuffle.
         shuffle: As in ``fit``.
-        inspect: Function that is called with the planned data before anything is written.
+        inspect: Function called with the planned data before anything is written.
 
     Raises:
         ArgumentError, DataError: If a search cannot train on the data.
@@ -111,10 +112,10 @@ def prepare_data(
 
 
 def find_data(resources: Resources, fingerprint: str | None) -> PreparedData:
-    """Find prepared data in the store by its fingerprint; None selects the only data set there.
+    """Return the prepared data in the store that has the given fingerprint.
 
-    Raises DataError unless exactly one data set is found and fits the workers and the bound
-    weights.
+    If ``fingerprint`` is None, the store must contain only one data set. Raises DataError unless
+    exactly one is found and fits the number of workers and the bound weights.
     """
     store = resources.store
     manifests = catalog.list_manifests(store)

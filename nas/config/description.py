@@ -1,4 +1,4 @@
-"""Description of a search: recorded in its journal, and compared when a run is resumed."""
+"""Description of a search, which is recorded in its journal and compared on resuming."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nas.spaces.tabular.space import TabularSpace
 from nas.trial.proposal import Tuner
 
 SELECTION = "selection"
-"""Field of the description of a search with folds or an ensemble: what decides them."""
+"""Field of a description with the settings of folds and ensemble; absent if there can be none."""
 
 _ENDS = ("input_layers", "output_layers")
 
@@ -32,7 +32,8 @@ _ENDS = ("input_layers", "output_layers")
 def describe_config(config: SearchConfig, seed: int, tuner: Tuner, program: str) -> dict[str, Any]:
     """Describe everything that determines the course of a run, for the journal's first record.
 
-    ``tuner`` must know the search space; ``program`` is the network of the default hyperparameters.
+    ``tuner`` must already know the search space. ``program`` is the serialized network (JSON) that
+    is built with the default hyperparameters.
     """
     model, resources, binding = config.model, config.resources, config.tuner
     overrides = binding.hyperparameters
@@ -74,10 +75,9 @@ def describe_config(config: SearchConfig, seed: int, tuner: Tuner, program: str)
 
 
 def describe_network(program: str) -> dict[str, Any]:
-    """Describe a network independent of the names of its layers.
+    """Describe a serialized network independently of its layer names.
 
-    Keras numbers the names of all layers in a process, so running a notebook cell again changes
-    them.
+    Keras numbers the layer names within a process, so running a notebook cell again changes them.
     """
     program_dict = json.loads(program)
     names = dict.fromkeys(_iterate_layer_names(program_dict["architecture"]))
@@ -119,7 +119,7 @@ def _digest(node: Any) -> str:
 
 
 def _describe_space(space: CerebrosSpace | TabularSpace | None) -> Any:
-    """Describe the bounds of a space, if any; functions are compared as code."""
+    """Describe a space's bounds, but not its functions, whose code is compared separately."""
     if space is None:
         return None
     try:
@@ -131,7 +131,7 @@ def _describe_space(space: CerebrosSpace | TabularSpace | None) -> Any:
 
 
 def _describe_compilation(program: str) -> Any:
-    """Describe losses, metrics and outputs, without the head names, which AutoKeras numbers."""
+    """Describe losses, metrics and outputs without head names, because AutoKeras numbers them."""
     text = get_merger_key(program)
     names = [output["name"] for output in json.loads(program)["outputs"]]
     for number, name in sorted(enumerate(names), key=lambda each: -len(each[1])):
@@ -140,7 +140,7 @@ def _describe_compilation(program: str) -> Any:
 
 
 def _digest_models(models: Mapping[int, Any] | None) -> dict[str, str]:
-    """Return a digest of each base model's architecture and weights, by index of the input."""
+    """Return a digest of each base model's architecture and weights, by input index."""
     digests = {}
     for number, model in (models or {}).items():
         digest = hashlib.sha256(json.dumps(model.get_config(), default=repr).encode())
@@ -160,7 +160,7 @@ def _get_dtype_policy() -> str | None:
 
 
 def _collect_custom_code(config: SearchConfig, program: str) -> dict[str, Any]:
-    """Return all objects that may contain custom code, by a name to show to the user."""
+    """Return all objects that may contain custom code, by the name that error messages show."""
     model = config.model
     objects = _get_named_objects(model.custom_objects)
     code: dict[str, Any] = {
@@ -183,7 +183,10 @@ def _collect_custom_code(config: SearchConfig, program: str) -> dict[str, Any]:
 
 
 def _get_named_objects(custom_objects: Mapping[str, Any]) -> dict[int, tuple[str, Any]]:
-    """Return the user's custom objects with names, by id, without those registered in notebooks."""
+    """Return ``(name, object)`` pairs for the user's custom objects, keyed by ``id()``.
+
+    Objects that are registered with Keras in ``__main__``, such as a notebook, are omitted.
+    """
     registered = keras.saving.get_custom_objects()
     return {
         id(each): (name, each)
@@ -193,7 +196,10 @@ def _get_named_objects(custom_objects: Mapping[str, Any]) -> dict[int, tuple[str
 
 
 def _get_callback_code(callback: keras.callbacks.Callback) -> list[Any]:
-    """Return a callback's class and functions; ``describe_callbacks`` covers plain attributes."""
+    """Return a callback's class and the attributes with code, such as functions.
+
+    ``describe_callbacks`` covers the other attributes.
+    """
     attributes = {
         name: each
         for name, each in vars(callback).items()
@@ -203,7 +209,7 @@ def _get_callback_code(callback: keras.callbacks.Callback) -> list[Any]:
 
 
 def _get_block_code(model: ModelConfig) -> dict[str, Any]:
-    """Return class and configuration of a graph's custom blocks, without numbered names."""
+    """Return the class and configuration of each custom block, without numbered names."""
     blocks = Graph(inputs=list(model.inputs), outputs=list(model.outputs)).blocks
     return {
         f"block {number} ({type(block).__name__})": [

@@ -52,7 +52,10 @@ _HINTS = {
 
 
 def find_earlier_run(store: Store, project_name: str, overwrite: bool) -> RecoveredJournal | None:
-    """Return the journal of the run to resume; None if there is none or it is overwritten."""
+    """Return the journal of the run to resume; None if there is no such run.
+
+    A run without any proposal is ignored, and so is every run if ``overwrite`` is True.
+    """
     if overwrite or journal_key(project_name) not in store.list(f"runs/{project_name}"):
         return None
     recovered = recover(store, project_name)
@@ -64,7 +67,10 @@ def find_earlier_run(store: Store, project_name: str, overwrite: bool) -> Recove
 def check_same(
     recovered: RecoveredJournal, description: Mapping[str, Any], project_name: str
 ) -> None:
-    """Raise ArgumentError if the configuration differs from that of the earlier run."""
+    """Raise ArgumentError if ``description`` differs from the configuration of the earlier run.
+
+    The limits ``max_trials`` and ``max_seconds`` are not compared here.
+    """
     recorded = recovered.records[0]
     now = to_json_types(description)
     for name, value in now.items():
@@ -83,11 +89,17 @@ def check_same(
 def check_rebuilt(
     record: Record, program: str, build: Callable[[Any, int, str], str], project_name: str
 ) -> None:
-    """Raise ArgumentError if a trial's network is no longer built as recorded.
+    """Raise ArgumentError if rebuilding a trial's network no longer gives the recorded one.
 
-    Code digests do not cover files, environment variables and package versions, and runs of earlier
-    versions have no digests. ``build`` returns a program, given hyperparameters, index and name of
-    the trial.
+    This finds changes that code digests do not cover, such as those of files, environment variables
+    or package versions. Runs of earlier versions have no digests.
+
+    Args:
+        record: The trial's record in the journal.
+        program: The trial's recorded network, serialized.
+        build: Function that returns the network, serialized, given the trial's hyperparameters,
+            index and name.
+        project_name: Name of the run.
     """
     name = record["trial"]
     config = copy.deepcopy(record["hyperparameters"])  # KerasTuner modifies it
@@ -122,7 +134,7 @@ def log_finished(recovered: RecoveredJournal, project_name: str) -> None:
 def _check_code(
     before: Mapping[str, Any] | None, now: Mapping[str, Any], project_name: str
 ) -> None:
-    """Raise ArgumentError if digests of custom code differ; runs of earlier versions have none."""
+    """Raise ArgumentError if custom code has changed; warn if its digests are not comparable."""
     if before is None or any(before.get(key) != now[key] for key in ("version", "python")):
         recorder = "an earlier version of this package"
         if before is not None and before.get("version") == now["version"]:
@@ -169,7 +181,7 @@ def _other_run(
 
 
 def _find_difference(path: str, before: Any, now: Any) -> tuple[str, str, str] | None:
-    """Return path and both values of the first difference of JSON values; None if equal."""
+    """Return the path and values of the first difference of two JSON values; None if equal."""
     if isinstance(before, dict) and isinstance(now, dict):
         pairs = [(f"{path}.{key}", before.get(key), now.get(key)) for key in {*before, *now}]
         pairs.sort(key=lambda pair: pair[0])

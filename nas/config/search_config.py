@@ -1,4 +1,4 @@
-"""Configuration of one search, as frozen dataclasses that are passed as a whole."""
+"""Configuration of one search, as frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ DEFAULT_BATCH_SIZE = 32
 DEFAULT_STOPPING = {"monitor": "val_loss", "patience": 10, "min_delta": 1e-4}
 
 
-#: Number of configurations in an ensemble, of folds, and of training rows up to which the best
-#: configurations are cross-validated by default. (Beyond, one split is precise enough.)
+#: Defaults for tables: maximum number of configurations in an ensemble, number of folds, and
+#: maximum number of training rows for cross-validation. (With more, one split is precise enough.)
 DEFAULT_ENSEMBLE = 8
 FOLDS = 5
 MAX_CROSS_VALIDATED = 30_000
@@ -48,8 +48,8 @@ MAX_CROSS_VALIDATED = 30_000
 class ModelConfig:
     """Definition of the networks of a search; see the arguments of ``HyperHyperModel``.
 
-    ``space`` is None for an AutoKeras graph and for the networks of a ``user_builder``. If the
-    space ``is_auto``, it becomes that of tables once the data turns out to be one.
+    ``space`` is None for an AutoKeras graph and for the networks of a ``user_builder``. If
+    ``is_auto`` is True and the data is a raw table, a ``TabularSpace`` replaces the space.
     """
 
     inputs: tuple[Any, ...]
@@ -68,12 +68,13 @@ class ModelConfig:
 class SearchConfig:
     """Configuration of one search, from the constructor, the bindings and ``fit``.
 
-    If ``seed`` is None, one is drawn. ``epochs`` and ``batch_size`` are the arguments of ``fit``;
-    see :attr:`max_epochs`. Each trial copies ``callbacks``; ``observers`` follow the whole search.
-    ``passes`` is the number of passes over the rows of a partition in each visit. ``folds`` is the
-    number of folds of cross-validation, 1 without, and ``ensemble_size`` the
-    maximum number of configurations in the ensemble. ``max_seconds`` is the limit of the search,
-    counted from ``began``, a time of ``time.monotonic()``.
+    If ``seed`` is None, a random seed is drawn. ``epochs`` and ``batch_size`` are the arguments of
+    ``fit``; see :attr:`max_epochs`. Each trial copies ``callbacks``, whereas ``observers`` follow
+    the whole search. ``passes`` is the number of times that a trial reads a partition's rows in
+    each epoch. ``folds`` is the number of cross-validation folds; 1 means no cross-validation.
+    ``ensemble_size`` is the maximum number of configurations in the ensemble. ``max_seconds`` is
+    the time limit of the search, counted from ``began``, a value of ``time.monotonic()``; None for
+    no limit.
     """
 
     model: ModelConfig
@@ -127,9 +128,10 @@ class SearchConfig:
 
     @property
     def table_options(self) -> TableOptions | None:
-        """How the networks read raw tables; None for networks that do not.
+        """How the networks read raw tables; None if they cannot read them.
 
-        Cerebros networks do, and AutoKeras graphs with an ``ak.StructuredDataInput``.
+        Networks of a space can, and AutoKeras graphs with an ``ak.StructuredDataInput``, unless
+        ``input_shape`` or base models are given.
         """
         model = self.model
         nodes = [node for node in model.inputs if isinstance(node, ak.StructuredDataInput)]
@@ -165,7 +167,10 @@ def configure_model(
     loss_weights: Sequence[float] | Mapping[str, float] | None,
     max_model_size: int | None,
 ) -> ModelConfig:
-    """Return the checked arguments that define networks; raise ArgumentError if one is invalid."""
+    """Validate the arguments that define the networks, and return them as a configuration.
+
+    See ``HyperHyperModel`` for the arguments. Raises ArgumentError if one is invalid.
+    """
     given = _check_space(space)
     user_builder = _make_user_builder(hypermodel, inputs, outputs, given, base_models)
     objects = collect_custom_objects(custom_objects)
@@ -199,7 +204,7 @@ def configure_model(
 
 
 def _check_space(space: Any) -> CerebrosSpace | TabularSpace | None:
-    """Return a space; None if it depends on the data."""
+    """Return the search space; None if it is ``"auto"`` or None, and depends on the data."""
     if space is None or space == "auto":
         return None
     if not isinstance(space, CerebrosSpace | TabularSpace):
@@ -210,10 +215,10 @@ def _check_space(space: Any) -> CerebrosSpace | TabularSpace | None:
 
 
 def adapt_to_data(config: SearchConfig, manifest: Manifest, cross_validates: bool) -> SearchConfig:
-    """Return the configuration with what depends on the data: space, tuner, epochs and folds.
+    """Return the configuration with the settings that depend on the data, such as space and tuner.
 
-    ``cross_validates`` says whether validation rows were drawn at random by default, so that other
-    folds may be.
+    ``cross_validates`` says whether the validation rows were drawn at random by default, so that
+    cross-validation with other random folds is allowed.
     """
     space = config.model.space
     if config.model.is_auto and manifest.table is not None:
@@ -264,7 +269,7 @@ def _make_user_builder(hypermodel: Any, *others: Any) -> UserBuilder | None:
 
 
 def _find_head(output: Any) -> Any:
-    """Return ``output`` if it is a head, or the head that returned it; else raise ArgumentError."""
+    """Return ``output`` if it is a head, or the head that made it; else raise ArgumentError."""
     if isinstance(output, ak.Head):
         return output
     blocks = getattr(output, "in_blocks", None)

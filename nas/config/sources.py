@@ -1,4 +1,4 @@
-"""Arguments of ``fit``, read as the input of a preparation: tables, Spark DataFrames, arrays."""
+"""Conversion of ``fit`` arguments (tables, Spark DataFrames or arrays) for data preparation."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DataArguments:
-    """Arguments of ``fit`` and ``resource_bind`` that say what the data is.
+    """Arguments of ``fit`` and ``resource_bind`` that define the data.
 
-    ``table`` says how networks read raw tables; None for networks that do not.
+    ``table`` says how the networks read raw tables; None if they cannot read them.
     """
 
     resources: Resources
@@ -49,9 +49,10 @@ class DataArguments:
 
 @dataclass(frozen=True)
 class PreparationInput:
-    """Input of a preparation: its function, the data, and the columns of each role.
+    """Input of a data preparation: the function to call, the data, and the columns of each role.
 
-    ``raw`` are the arguments that describe a raw table.
+    ``validation`` is the fraction of validation rows, or the name of the column that marks them.
+    ``raw`` holds the additional arguments of ``prepare`` that describe a raw table.
     """
 
     prepare: Callable[..., Manifest]
@@ -64,7 +65,7 @@ class PreparationInput:
 
 
 def read_arguments(arguments: DataArguments) -> PreparationInput:
-    """Read the arguments of ``fit``.
+    """Convert the arguments of ``fit`` to the input of a data preparation.
 
     Raises:
         ArgumentError, DataError: If a search cannot train on the data.
@@ -149,9 +150,9 @@ def _read_spark(arguments: DataArguments, rule: SplitRule | None) -> Preparation
 def _collect_small(
     arguments: DataArguments, features: Sequence[str], labels: Sequence[str]
 ) -> DataArguments | None:
-    """Return the arguments with a small Spark DataFrame as an Arrow table; None for others.
+    """Return the arguments with the Spark DataFrame as an Arrow table; None if it is not small.
 
-    Spark takes some ten jobs, of about a second each, to prepare even a few rows.
+    Spark would run about ten jobs, of a second each, to prepare even a few rows.
     """
     from cerebros_spark.data.table.collection import collect_small, sort_rows
 
@@ -200,7 +201,7 @@ def _read_arrays(arguments: DataArguments) -> PreparationInput:
 
 
 def _use_arrays(named: NamedColumns, raw: Mapping[str, Any]) -> PreparationInput:
-    """Return the input of a preparation without Spark."""
+    """Return the input for preparing named arrays without Spark."""
     from cerebros_spark.data.prepare_arrays import prepare_arrays
 
     return PreparationInput(
@@ -223,7 +224,7 @@ def _warn_if_sorted(arguments: DataArguments) -> None:
 def _find_spark_features(
     resources: Resources, df: Any, labels: Columns | None, validation: float | str
 ) -> Columns:
-    """Return all columns that have no other role."""
+    """Return the names of all columns that have no other role."""
     others = {*flatten_names(labels), resources.sample_weight_column, validation}
     others.add(resources.group_column)
     return [name for name in df.columns if name not in others]
@@ -249,7 +250,7 @@ def _check_spark_arguments(
 
 
 def _mark_validation(df: Any, validation: Any, names: Sequence[str]) -> Any:
-    """Unite the named columns of both DataFrames, and mark the rows of the second."""
+    """Return the union of the named columns of both DataFrames, with validation rows marked."""
     from pyspark.sql.functions import lit
 
     from cerebros_spark.data.spark_columns import quote

@@ -1,4 +1,4 @@
-"""Tuner that is bound to a search: a name with options, a KerasTuner oracle, or an object."""
+"""Binding of a tuner to a search: a name with options, a KerasTuner oracle, or an object."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nas.tuners.registry import ALIASES, get_tuner_class
 
 _COMMON_OPTIONS = ("objective", "max_trials", "seed", "hyperparameters", "strong_points")
 AUTO = "auto"
-"""Name of the tuner that suits the space."""
+"""Tuner name that is replaced by the name of a tuner that suits the search space."""
 
 _METHODS = ("learn", "propose", "observe", "conclude")
 # Parts of a saved oracle that describe its trials instead of its settings.
@@ -33,10 +33,11 @@ _ORACLE_PROGRESS = ("display", "end_order", "id_to_hash", "ongoing_trials", "ret
 
 @dataclass(frozen=True)
 class TunerBinding:
-    """Tuner with its objective, maximum number of trials and overrides, checked.
+    """Validated tuner, with its objective, maximum number of trials and hyperparameter overrides.
 
-    ``options`` are JSON values that a resumed run compares. ``code`` is a tuner object or an
-    oracle's class, which may contain custom code.
+    ``factory`` creates the tuner. ``options`` are JSON values, which are compared when a run is
+    resumed. ``max_trials`` is None if only the tuner decides. ``code`` is a tuner object or an
+    oracle's class, which may contain custom code; None for a tuner given by name.
     """
 
     name: str
@@ -49,7 +50,7 @@ class TunerBinding:
     code: Any = None
 
     def resolve(self, name: str) -> TunerBinding:
-        """Return the binding with the tuner of a name in place of ``"auto"``."""
+        """Return the binding, with the tuner ``"auto"`` replaced by the one called ``name``."""
         if self.name != AUTO:
             return self
         kind = _from_name(name, {})
@@ -58,9 +59,9 @@ class TunerBinding:
     def make(
         self, seed: int, epochs: int | None, points: Sequence[Mapping[str, Any]] = ()
     ) -> Tuner:
-        """Make a tuner for trials of at most ``epochs`` epochs; None for no limit.
+        """Create a tuner for trials of at most ``epochs`` epochs; None for no limit.
 
-        ``points`` are values that the space knows to be strong.
+        ``points`` are sets of hyperparameter values that are known to be strong in the space.
         """
         return self.factory(
             objective=self.objective,
@@ -82,10 +83,10 @@ def bind_tuner(
     options: Mapping[str, Any] | None = None,
     default_objective: Any = "val_loss",
 ) -> TunerBinding:
-    """Check a tuner and its arguments, and return them as a binding.
+    """Validate a tuner and its arguments, and return them as a binding.
 
-    See ``HyperHyperModel.tuner_bind``. ``default_objective`` applies if neither ``objective`` nor
-    the tuner sets one.
+    See ``HyperHyperModel.tuner_bind`` for the arguments. ``options`` are those of a tuner given by
+    name. ``default_objective`` applies if neither ``objective`` nor the tuner sets one.
 
     Raises ArgumentError if an argument is invalid.
     """
@@ -212,7 +213,7 @@ def _get_class_name(value: Any) -> str:
 
 
 def _replace_non_finite(value: Any) -> Any:
-    """Replace non-finite numbers in JSON values by strings; Hyperband may repeat infinitely."""
+    """Replace non-finite numbers, which are not valid JSON, by strings such as ``"inf"``."""
     if isinstance(value, dict):
         return {name: _replace_non_finite(each) for name, each in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Resolution of the data for networks that the user builds, which have no heads."""
+"""Resolution of data to the inputs and targets of user-built networks, which have no heads."""
 
 from __future__ import annotations
 
@@ -44,13 +44,12 @@ def resolve_user_model(
     prepared: PreparedData,
     input_shape: Any,
 ) -> SearchData:
-    """Build a first network, and return the data with the inputs and targets of that network.
+    """Build the network once, and return the data with that network's inputs and targets.
 
-    If ``input_shape`` is None, rows have the shape of the columns, but flat rows take that of the
-    network's input.
+    If ``input_shape`` is None, the columns determine the shape of a row, but flat rows are reshaped
+    to a network input with as many elements.
 
-    Raises ArgumentError if the network cannot be trained on the data, or cannot be rebuilt by
-    workers.
+    Raises ArgumentError if the network cannot be trained on the data, or workers cannot rebuild it.
     """
     manifest = prepared.manifest
     hyperparameters = keras_tuner.HyperParameters()
@@ -86,7 +85,7 @@ def _get_declared_shapes(
 
 
 def _count_groups(columns: Any) -> int:
-    """Return the number of inputs that column names are grouped for; 1 if they are not grouped."""
+    """Return the number of groups of column names, one per input; 1 if they are not grouped."""
     grouped = columns is not None and any(not isinstance(each, str) for each in columns)
     return len(columns) if grouped else 1
 
@@ -99,7 +98,7 @@ def _make_layout(
     shapes: Mapping[str, tuple[Any, ...]] | None,
     output_names: Sequence[str] | None = None,
 ) -> Layout:
-    """Make the layout of inputs and outputs; bound labels are ignored without output names."""
+    """Return the layout of inputs and outputs; if ``output_names`` is None, ignore bound labels."""
 
     def make(shape: Any) -> Layout:
         return default_layout(
@@ -129,7 +128,7 @@ def _has_same_size(declared: Sequence[Any], shape: Sequence[int]) -> bool:
 
 
 def _check_inputs(model: keras.Model, layout: Layout) -> None:
-    """Raise ArgumentError unless the data's rows have the shapes of the model's inputs."""
+    """Raise ArgumentError unless the shapes of the data's rows match the model's inputs."""
     for tensor, shape, group in zip(model.inputs, layout.input_shapes, layout.inputs, strict=True):
         expected = tuple(tensor.shape[1:])
         fits = len(expected) == len(shape) and all(
@@ -144,7 +143,7 @@ def _check_inputs(model: keras.Model, layout: Layout) -> None:
 
 
 def _get_output_names(model: keras.Model) -> list[str]:
-    """Return the output names, or ``output_0`` and so on if all are default names of Keras."""
+    """Return the output names, or ``output_0`` and so on if Keras generated all of them."""
     by_default = all(
         re.sub(r"_\d+$", "", name).replace("_", "") == _get_operation_name(tensor)
         for tensor, name in zip(model.outputs, model.output_names, strict=True)
@@ -159,7 +158,7 @@ def _get_operation_name(tensor: Any) -> str:
 
 
 def _check_input_types(model: keras.Model, manifest: Manifest, layout: Layout) -> None:
-    """Reject fractions in an integer input, and columns that float32 is too coarse for."""
+    """Raise an error for fractions in integer inputs, or values that float32 cannot distinguish."""
     for tensor, group in zip(model.inputs, layout.inputs, strict=True):
         columns = [manifest.column(name) for name in group]
         if "int" not in str(tensor.dtype):

@@ -1,4 +1,4 @@
-"""User data: columns, labels, heads and weights, checked and converted.
+"""Validation and conversion of user data: columns, labels, heads and weights.
 
-Values are converted without loss; otherwise an error names the column and the reason.
+Values are converted without loss; if that is impossible, an error names the column and the reason.
 """

@@ -1,4 +1,4 @@
-"""Conversion of the columns of a frame to the arrays that a network takes."""
+"""Conversion of DataFrame columns to the input and label arrays of a network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def build_inputs(frame: Any, layout: Layout, dtypes: Sequence[str]) -> list[np.n
 
     Args:
         frame: A pandas DataFrame, or arrays by column name.
-        layout: Columns of each input and output.
+        layout: Columns of each input and output, and the input shapes.
         dtypes: NumPy dtype name of each input.
 
     Raises:
@@ -33,7 +33,10 @@ def build_inputs(frame: Any, layout: Layout, dtypes: Sequence[str]) -> list[np.n
 
 
 def build_labels(frame: Any, layout: Layout, dtypes: Sequence[str]) -> list[np.ndarray]:
-    """Build the labels, each of shape ``(rows, width)``; arguments as in :func:`build_inputs`."""
+    """Build the label array of each output, of shape ``(rows, width)``.
+
+    The arguments are as in :func:`build_inputs`; ``dtypes`` are those of the labels.
+    """
     return [
         _concat_columns(frame, group, dtype)
         for group, dtype in zip(layout.outputs, dtypes, strict=True)
@@ -49,11 +52,11 @@ def predict_rows(model: Any, inputs: Any, **options: Any) -> Any:
 
 
 def stack_arrow_rows(values: np.ndarray) -> np.ndarray:
-    """Stack an object column of Arrow arrays as a matrix, without a copy if possible.
+    """Return an object column of Arrow arrays as a matrix ``(rows, width)``, without copying.
 
-    Arrow arrays are consecutive views of one buffer; copying them row by row takes longer than a
-    small network. Only pass columns from Arrow: other arrays may share a buffer in a different
-    order. Columns without such arrays are returned unchanged.
+    The arrays are consecutive views of one buffer; copying them row by row takes longer than
+    running a small network. Only pass columns from Arrow: other arrays may share a buffer in a
+    different order. Columns that do not share one buffer are returned unchanged.
     """
     if values.dtype != object or not len(values) or any(value is None for value in values):
         return values

@@ -1,4 +1,4 @@
-"""Description of a table before any work: columns, classes, and likely leaks of the label."""
+"""Description of a table before a search: columns, classes and likely target leaks."""
 
 from __future__ import annotations
 
@@ -37,26 +37,26 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 _SAMPLE = 20_000
-"""Maximum number of rows in which leaks are looked for."""
+"""Maximum number of rows that are examined for target leaks."""
 
 _MOST_CLASSES = 50
 _MOST_BINS = 50
 _LEAK = 0.99
-"""Accuracy, or share of the variance, above which one feature is a likely leak."""
+"""Accuracy or explained share of variance above which a feature is a likely target leak."""
 
 
 @dataclass(frozen=True)
 class TableDescription:
-    """Description of a table; ``str()`` gives it as text.
+    """Description of a table; ``str()`` formats it as text.
 
     Attributes:
         rows: Number of rows.
-        summary: The columns, except the label.
-        label: Name of the label; None if it was not named.
-        classes: Number of rows of each class, in descending order; empty for a label with more
-            than 50 different values.
-        unlabeled: Number of rows without a label.
-        warnings: Likely leaks and other reasons for doubt.
+        summary: Summaries of all columns except the label.
+        label: Name of the label column; None if none was given.
+        classes: Each class with its number of rows, most frequent first; empty if the label has
+            more than 50 distinct values.
+        unlabeled: Number of rows in which the label is missing.
+        warnings: Warnings about likely target leaks and other problems in the data.
     """
 
     rows: int
@@ -68,7 +68,7 @@ class TableDescription:
 
     @property
     def columns(self) -> pd.DataFrame:
-        """The columns as a DataFrame: name, type, kind, missing share, distinct values, use."""
+        """DataFrame with one row per column: name, type, kind, missing, distinct, is_used, use."""
         names = ("name", "type", "kind", "missing", "distinct", "is_used", "use")
         return pd.DataFrame([{n: getattr(each, n) for n in names} for each in self.summary])
 
@@ -101,19 +101,21 @@ def describe_table(
     *,
     collect_rows: int = COLLECT_ROWS,
 ) -> TableDescription:
-    """Describe a raw table.
+    """Describe a raw table: its columns, classes and likely target leaks.
 
-    Spark counts all rows of a large table in one pass; leaks are looked for in at most 20,000 rows.
+    Spark counts all rows of a large table in one pass; at most 20,000 rows are examined for leaks.
 
     Args:
         df: A Spark or pandas DataFrame, or an Arrow table.
-        label: Name of the label's column; None to describe all columns alike.
-        column_types: As in ``HyperHyperModel.resource_bind``.
-        collect_rows: As in ``resource_bind``.
+        label: Name of the label column; None to describe all columns as features.
+        column_types: Column kinds by name, as in ``HyperHyperModel.resource_bind``; None to infer
+            all kinds.
+        collect_rows: Maximum number of rows of a Spark DataFrame to collect on the driver, as in
+            ``resource_bind``.
 
     Raises:
-        ArgumentError: If a column has a type that cannot be used.
-        DataError: If there is no such label, or there are no rows.
+        ArgumentError: If the type of a column cannot be used.
+        DataError: If the label column does not exist, or there are no rows.
     """
     if is_spark(df):
         from cerebros_spark.data.table.collection import collect_small
@@ -186,7 +188,7 @@ def _survey_spark(
 
 
 def _count_classes(df: Any, label: str) -> tuple[int, list[tuple[Any, int]]]:
-    """Count rows without a label, and the rows of each class if there are few classes."""
+    """Count the rows without a label, and those of each class if there are at most 50 classes."""
     if is_spark(df):
         from cerebros_spark.data.spark_columns import quote
 
@@ -214,10 +216,10 @@ def _count_classes(df: Any, label: str) -> tuple[int, list[tuple[Any, int]]]:
 
 
 def find_leaks(sample: pd.DataFrame, label: str, names: Sequence[str]) -> list[str]:
-    """Find features that alone predict the label nearly perfectly.
+    """Return warnings about features that alone predict the label nearly perfectly.
 
-    Half of the sample gives the mean or the most frequent class of the label for each category or
-    bin of the feature, and the other half tests it. So a column of ids predicts nothing.
+    Half of the sample yields the label's mean or most frequent class for each category or bin of a
+    feature; the other half tests this prediction. A column of IDs therefore predicts nothing.
     """
     labeled = sample[~find_missing(sample[[label]])[label]]
     if len(labeled) < 20 or holds_arrays(labeled[label]):
@@ -243,7 +245,7 @@ def find_leaks(sample: pd.DataFrame, label: str, names: Sequence[str]) -> list[s
 
 
 def _to_groups(series: pd.Series) -> np.ndarray:
-    """Return the category of each value, or its bin if there are many numbers."""
+    """Return each value's category index, or its quantile bin if there are many numbers."""
     if pd.api.types.is_numeric_dtype(series) and series.nunique() > _MOST_BINS:
         finite = series.astype(float).replace([np.inf, -np.inf], np.nan)
         bins = pd.qcut(finite, _MOST_BINS, labels=False, duplicates="drop")
@@ -254,7 +256,7 @@ def _to_groups(series: pd.Series) -> np.ndarray:
 def _score_class(
     groups: np.ndarray, target: np.ndarray, first: np.ndarray, second: np.ndarray
 ) -> float:
-    """Return the accuracy of the most frequent class by group, 0 if it adds nothing."""
+    """Return the accuracy of predicting each group's most frequent class; 0 if it adds little."""
     frame = pd.DataFrame({"group": groups, "target": pd.factorize(target)[0]})
     learned = frame.iloc[first].groupby("group")["target"].agg(lambda each: each.mode().iloc[0])
     tested = frame.iloc[second]
@@ -266,7 +268,7 @@ def _score_class(
 def _score_number(
     groups: np.ndarray, target: np.ndarray, first: np.ndarray, second: np.ndarray
 ) -> float:
-    """Return the share of the label's variance that the mean by group explains."""
+    """Return the share of the label's variance that the group means explain."""
     frame = pd.DataFrame({"group": groups, "target": target.astype(float)})
     learned = frame.iloc[first].groupby("group")["target"].mean()
     tested = frame.iloc[second]
@@ -276,7 +278,7 @@ def _score_number(
 
 
 def _follows(series: pd.Series, target: pd.Series) -> bool:
-    """Return whether a number is the label in other words: a monotone function of it."""
+    """Return whether a feature is numeric and nearly a monotone function of the label."""
     if not pd.api.types.is_numeric_dtype(series):
         return False
     both = pd.DataFrame({"x": series.astype(float), "y": target.astype(float)}).dropna()

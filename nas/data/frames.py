@@ -1,4 +1,4 @@
-"""Kinds of tables, and those in memory as pandas DataFrames and Arrow tables."""
+"""Detection of table types, and conversion of in-memory tables to pandas and Arrow."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cerebros_spark.data.table.column_use import is_id_name
 from cerebros_spark.data.table.source import IGNORE
 
 COLLECT_ROWS = 50_000
-"""Rows of a Spark DataFrame up to which it is prepared on the driver by default."""
+"""Default maximum number of rows of a Spark DataFrame that is prepared on the driver."""
 
 _EXACT = 2**53
 
@@ -32,15 +32,18 @@ def is_spark(x: Any) -> bool:
 
 
 def is_table(x: Any) -> bool:
-    """Return whether ``x`` is a table in memory, whose columns may have any type."""
+    """Return whether ``x`` is an in-memory table: a pandas DataFrame or an Arrow table."""
     return isinstance(x, pd.DataFrame | pa.Table)
 
 
 def to_frame(x: Any, argument: str = "x") -> pd.DataFrame:
-    """Return a table as a pandas DataFrame whose column names are strings.
+    """Convert a table or a dict of columns to a pandas DataFrame with string column names.
+
+    The DataFrame has a default index. Error messages call the table ``argument``.
 
     Raises:
         ArgumentError: If two columns have the same name.
+        DataError: If ``x`` is not a table.
     """
     if isinstance(x, pa.Table):
         x = _drop_row_numbers(x).to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)
@@ -62,18 +65,18 @@ def to_frame(x: Any, argument: str = "x") -> pd.DataFrame:
 
 
 def _drop_row_numbers(table: pa.Table) -> pa.Table:
-    """Leave out the columns that pandas adds to a file for an index without a name."""
+    """Drop the columns that pandas adds to a file for an unnamed index."""
     unnamed = re.compile(r"__index_level_\d+__")
     return table.drop_columns([name for name in table.column_names if unnamed.fullmatch(name)])
 
 
 def are_arrays(values: Sequence[Any]) -> bool:
-    """Return whether values are a list of arrays, at least one."""
+    """Return whether ``values`` is a nonempty sequence of NumPy arrays or pandas Series."""
     return bool(values) and all(isinstance(each, np.ndarray | pd.Series) for each in values)
 
 
 def to_column(values: Any) -> Any:
-    """Return labels as a column of a DataFrame, whose rows may be arrays."""
+    """Convert values to a DataFrame column; a row of several values becomes an array."""
     if isinstance(values, pd.Series):
         return values.reset_index(drop=True)
     if isinstance(values, pa.Array | pa.ChunkedArray):
@@ -90,7 +93,7 @@ def to_column(values: Any) -> Any:
 
 
 def find_present(series: pd.Series) -> Any:
-    """Return the first value that is not missing; None without one."""
+    """Return the first value that is not missing; None if all values are missing."""
     present = series.notna().to_numpy()
     return series.iloc[int(present.argmax())] if present.any() else None
 
@@ -103,11 +106,12 @@ def holds_arrays(series: pd.Series) -> bool:
 def to_arrow(frame: pd.DataFrame, column_types: Mapping[str, str] | None = None) -> pa.Table:
     """Convert a pandas DataFrame to an Arrow table.
 
-    Numbers with fractional type that ``column_types`` calls categories become integers. Columns
-    that cannot be used have no values if ``column_types`` ignores them.
+    Floats and decimals become integers if ``column_types`` declares them categorical or boolean, or
+    if they are IDs with missing values. Unusable columns that ``column_types`` ignores become null.
 
     Raises:
-        DataError: If columns hold values of several types; all of them are named.
+        DataError: If columns cannot be converted, for example because they hold values of several
+            types; the message names all of them.
     """
     table, problems = _convert_columns(frame, column_types)
     if problems:
@@ -120,10 +124,15 @@ def make_table(
 ) -> ArrowTable:
     """Convert a pandas DataFrame to a raw table.
 
+    Args:
+        frame: The DataFrame.
+        column_types: Column kinds that the user set, by name; None if there are none.
+        embeds: Whether the networks embed categories.
+
     Raises:
-        ArgumentError: If columns have types that cannot be used, or ``column_types`` is invalid.
-        DataError: If columns hold values of several types. Every column that cannot be used is
-            named, for whatever reason.
+        ArgumentError: If columns have unsupported types, or ``column_types`` is invalid.
+        DataError: If columns cannot be converted, for example because they hold values of several
+            types. The message names every unusable column.
     """
     table, problems = _convert_columns(frame, column_types)
     kinds = {**(column_types or {}), **dict.fromkeys(problems, IGNORE)}
@@ -141,7 +150,7 @@ def make_table(
 def _convert_columns(
     frame: pd.DataFrame, column_types: Mapping[str, str] | None
 ) -> tuple[pa.Table, dict[str, str]]:
-    """Return an Arrow table, and why columns cannot be used, by name; these have no values."""
+    """Return an Arrow table, and error messages by name for unusable columns, which become null."""
     arrays: dict[str, Any] = {}
     problems: dict[str, str] = {}
     for name in frame.columns:
@@ -165,7 +174,7 @@ def _convert_columns(
 
 
 def _are_ids(series: pd.Series, values: Any) -> bool:
-    """Return whether values are integers of which some are missing; pandas makes them fractions."""
+    """Return whether values are integers that pandas stores as floats, since some are missing."""
     is_numpy = isinstance(series.dtype, np.dtype)  # Arrow and Spark have integers with nulls
     if not is_numpy or not pa.types.is_floating(values.type) or not values.null_count:
         return False
@@ -212,7 +221,7 @@ def _check_times(series: pd.Series, name: str) -> None:
 
 
 def _simplify_categories(series: pd.Series) -> pd.Series:
-    """Return categories that are neither strings nor integers as strings."""
+    """Return a categorical column whose categories are integers, booleans or strings."""
     categories = series.cat.categories
     if pd.api.types.is_integer_dtype(categories) or pd.api.types.is_bool_dtype(categories):
         return series
@@ -229,15 +238,15 @@ def _is_missing(value: Any) -> bool:
 
 
 def to_integers(values: Any, name: str, use: str) -> Any:
-    """Convert integers of a fractional type to int64; NaN becomes null.
+    """Convert integers that are stored as floats or decimals to int64; NaN becomes null.
 
     Args:
-        values: Arrow array, chunked or not.
-        name: Name of the column.
-        use: What the integers stand for, such as ``"categories"``.
+        values: Arrow array or chunked array.
+        name: Name of the column, for error messages.
+        use: What the integers represent, such as ``"categories"``, for error messages.
 
     Raises:
-        DataError: If a value has a fraction.
+        DataError: If a value has a fraction or does not fit into int64.
     """
     missing = pc.is_null(values, nan_is_null=True)
     values = pc.if_else(missing, pa.scalar(None, values.type), values)
@@ -251,7 +260,7 @@ def to_integers(values: Any, name: str, use: str) -> Any:
 
 
 def find_missing_values(values: pd.Series) -> pd.Series:
-    """Return which values are null or NaN; pandas tells them apart in columns of Arrow."""
+    """Return a mask of null and NaN values, which pandas distinguishes in Arrow columns."""
     missing = values.isna()
     if isinstance(values.dtype, pd.ArrowDtype) and pd.api.types.is_float_dtype(values.dtype):
         missing |= np.isnan(values.to_numpy(float, na_value=np.nan))
@@ -259,7 +268,7 @@ def find_missing_values(values: pd.Series) -> pd.Series:
 
 
 def find_missing(labels: pd.DataFrame) -> pd.DataFrame:
-    """Return which labels are missing: null, NaN or an empty string."""
+    """Return a boolean mask of missing labels, which are null, NaN or an empty string."""
     missing = labels.apply(find_missing_values).astype(bool)
     for name in labels.columns:
         values = labels[name]

@@ -1,4 +1,4 @@
-"""Targets: the outputs of AutoKeras heads, with properties inferred from the data."""
+"""Targets: network outputs for AutoKeras heads, with properties inferred from the data."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Target:
 
     @property
     def values(self) -> AllowedValues:
-        """Values that the labels may have."""
+        """Allowed values of the labels."""
         if self.num_classes is not None:
             if self.label_shape == (1,):
                 return AllowedValues(self.num_classes - 1)
@@ -69,7 +69,7 @@ class Target:
         return AllowedValues(1 if self.probabilities else None)
 
     def dtype_for(self, *, fractions: bool) -> str:
-        """Return the dtype for scoring labels, with or without fractions."""
+        """Return the dtype of labels in scoring; ``fractions`` says whether they have fractions."""
         return "float32" if fractions and not self.class_indices else self.label_dtype
 
 
@@ -103,9 +103,12 @@ def resolve_targets(
         layout: Label columns of each head.
         evaluation_metric: Additional metrics for every head.
 
+    Returns:
+        One target per head.
+
     Raises:
-        DataError: If labels are not suitable for their head.
-        ArgumentError: If a head is not supported.
+        DataError: If labels do not suit their head.
+        ArgumentError: If a head is not supported, or a loss or metric does not suit the labels.
     """
     targets = []
     for head, names in zip(heads, layout.outputs, strict=True):
@@ -120,7 +123,7 @@ def resolve_targets(
 
 
 def _describe_labels(target: Target, labels: Labels) -> LabelForm:
-    """Describe the form of the labels, from a ClassificationHead or otherwise from the output."""
+    """Return the form of the labels, given by a ClassificationHead or inferred from the output."""
     if target.num_classes is None:
         return infer_form(target.name, labels, target.width, target.activation, target.loss)
     if target.width == 1:
@@ -227,7 +230,7 @@ def _resolve_class_indices(
 
 
 def _to_sparse_loss(loss: Any, label: str) -> Any:
-    """Convert a crossentropy of one-hot labels, AutoKeras' default, to one of class indices."""
+    """Convert a crossentropy for one-hot labels, AutoKeras' default, to one for class indices."""
     config = loss.get_config()
     if config["label_smoothing"]:
         raise ArgumentError(
@@ -270,7 +273,7 @@ def check_metrics(metrics: Sequence[Any]) -> None:
 
 
 def _merge_metrics(own: Sequence[Any], more: Sequence[Any]) -> tuple[Any, ...]:
-    """Merge metrics: ``own`` followed by ``more``; a metric in ``more`` replaces its equal."""
+    """Return ``own`` and then ``more``, without metrics in ``own`` that ``more`` repeats."""
     names = {get_canonical_name(metric) for metric in more}
     kept = [*(metric for metric in own if get_canonical_name(metric) not in names), *more]
     return tuple(stabilize_names(kept))

@@ -1,4 +1,4 @@
-"""Conversion of arguments of ``fit``, ``predict`` and ``evaluate`` to named columns."""
+"""Conversion of the arguments of ``fit``, ``predict`` and ``evaluate`` to named columns."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MOST_SHOWN = 8  # maximum number of columns in an error
 
 @dataclass(frozen=True)
 class NamedColumns:
-    """In-memory data as columns by name."""
+    """In-memory data as arrays by column name, with the names of features and labels."""
 
     columns: dict[str, np.ndarray]
     features: Columns  # names, grouped by model input if there are several
@@ -36,7 +36,7 @@ class NamedColumns:
 
 
 def flatten_names(columns: Columns | None) -> list[str]:
-    """Flatten column names that may be grouped; None counts as no names."""
+    """Return column names, which may be grouped, as a flat list; an empty one for None."""
     return [name for each in columns or [] for name in _as_group(each)]
 
 
@@ -56,9 +56,9 @@ def name_columns(
     weight_column: str | None = None,
     source: str = "",
 ) -> NamedColumns:
-    """Name the columns of features, labels and sample weights.
+    """Convert features, labels and sample weights to named columns.
 
-    Bound names have priority. Otherwise a pandas column keeps its name, and an array is named
+    Bound names take precedence. Otherwise a pandas column keeps its name, and an array is named
     ``features`` or ``target``, with a numeric suffix if there are several.
 
     Args:
@@ -66,12 +66,12 @@ def name_columns(
         y: The labels; None if ``x`` contains them.
         feature_columns: Bound names of the features; None if none are bound.
         label_columns: Bound names of the labels; None if none are bound.
-        validation: Fraction, or name of the column that marks validation rows.
+        validation: Fraction of the rows, or name of the column that marks validation rows.
         validation_data: ``(x, y)`` or ``(x, y, sample_weight)`` for validation; replaces
             ``validation``.
-        sample_weight: Sample weights, or None.
-        weight_column: Bound name of the column with the sample weights, or None.
-        source: Prefix of ``x`` and ``y`` in errors.
+        sample_weight: Sample weights of shape ``(rows,)`` or ``(rows, 1)``; None if not given.
+        weight_column: Bound name of the sample-weight column; None if none is bound.
+        source: Prefix of ``x`` and ``y`` in error messages.
 
     Raises:
         ArgumentError: If the labels are missing, or names and arrays differ in number.
@@ -125,15 +125,15 @@ def name_columns(
 
 
 def select_columns(x: Any, groups: Sequence[Sequence[str]], argument: str) -> Any:
-    """Select the columns of a layout from an argument of ``predict`` or ``evaluate``.
+    """Select a layout's columns from an argument of ``predict`` or ``evaluate``.
 
     Args:
         x: Arrays, a dict or a pandas DataFrame.
-        groups: Names of the columns of each input or output.
-        argument: Name of ``x`` in errors.
+        groups: Column names of each model input or output.
+        argument: Name of ``x`` in error messages.
 
     Returns:
-        Arrays by column name.
+        Arrays of shape ``(rows, ...)`` by column name.
 
     Raises:
         DataError: If a column is missing, or columns differ in length.
@@ -174,7 +174,7 @@ def _count_rows(columns: Mapping[str, np.ndarray]) -> int:
 def _split_arrays(
     arrays: Sequence[np.ndarray], groups: Sequence[Sequence[str]], argument: str
 ) -> dict[str, np.ndarray]:
-    """Split arrays into columns by name: one array per column, one per group, or one for all."""
+    """Return columns by name from one array per column, one per group, or one for all columns."""
     names = [name for group in groups for name in group]
     if len(arrays) == len(names):
         return dict(zip(names, arrays, strict=True))
@@ -193,12 +193,12 @@ def _split_arrays(
 
 
 def _are_default(names: Sequence[str]) -> bool:
-    """Return whether all names are default names of arrays."""
+    """Return whether all names are the default names of unnamed arrays."""
     return all(re.fullmatch(f"({_FEATURES}|{_LABELS})(_[0-9]+)?", name) for name in names)
 
 
 def _check_names(table: Mapping[str, Any], names: Sequence[str], argument: str) -> None:
-    """Raise DataError if a table lacks a named column."""
+    """Raise DataError if ``table`` lacks a column in ``names``."""
     if _are_default(names) and not set(names) & set(table):
         raise DataError(
             f"there is no column {names[0]!r}; {argument} has the columns "
@@ -223,7 +223,7 @@ def _check_lengths(columns: Mapping[str, np.ndarray], argument: str) -> None:
 def _columns_by_name(
     value: Any, argument: str, needed: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """Return the columns of a table by name, as a string.
+    """Return a table's columns by name, with the names converted to strings.
 
     Columns that are not in ``needed`` map to None; by default all are needed. Raise ArgumentError
     if two needed names are equal as strings, such as 1 and "1".
@@ -245,7 +245,7 @@ def _columns_by_name(
 def _name_arrays(
     value: Any, bound: Columns | None, argument: str, default: str
 ) -> tuple[dict[str, np.ndarray], Columns]:
-    """Name arrays; return them by name, and the names, grouped as in ``bound``."""
+    """Return arrays by column name, and the names, grouped as in ``bound`` if it is given."""
     names = flatten_names(bound)
     if isinstance(value, pd.Series):
         unbound = default if value.name is None else value.name
@@ -314,7 +314,7 @@ def _append_validation(
 
 
 def _prefer_int64(values: np.ndarray) -> np.ndarray:
-    """Convert uint64 to int64 if all values fit: NumPy joins int64 and uint64 as float64."""
+    """Convert uint64 to int64 if all values fit; NumPy concatenates the two to float64."""
     if values.dtype == np.uint64 and (not values.size or values.max() < 2**63):
         return values.astype(np.int64)
     return values
@@ -323,7 +323,7 @@ def _prefer_int64(values: np.ndarray) -> np.ndarray:
 def _match_integers(more: np.ndarray, values: np.ndarray, name: str) -> np.ndarray:
     """Convert validation rows to the integer dtype of the training rows, if they are integers.
 
-    Rows of two dtypes would become float64, and large integers would lose digits.
+    Concatenating different dtypes may yield float64, in which large integers lose digits.
     """
     both = values.dtype.kind in "iu" and more.dtype.kind in "biuf" and not np.ma.is_masked(more)
     if both and more.dtype != values.dtype and not has_fractions(more):
@@ -332,10 +332,11 @@ def _match_integers(more: np.ndarray, values: np.ndarray, name: str) -> np.ndarr
 
 
 def find_row_shape(x: Any, y: Any, shape: Sequence[int] | None) -> Sequence[int] | None:
-    """Return the shape of a row of ``x`` if it has several axes, or else ``shape``.
+    """Return the shape of one row of ``x`` if it has several axes; otherwise return ``shape``.
 
     Raises:
-        ArgumentError: If ``x`` and ``y`` have different numbers of rows, or ``shape`` is another.
+        ArgumentError: If ``x`` and ``y`` have different numbers of rows, or if ``shape`` is given
+            but differs from the shape of such rows.
     """
     if y is not None and len(x) != len(y):
         raise ArgumentError(f"prep_x has {len(x):,} rows, but prep_y has {len(y):,}")

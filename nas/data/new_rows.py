@@ -1,4 +1,4 @@
-"""New rows of a raw table, encoded as the schema of a search says."""
+"""Encoding of new raw-table rows with the schema that a search has learned."""
 
 from __future__ import annotations
 
@@ -41,15 +41,19 @@ from nas.data.values import to_array
 
 
 def encode_rows(x: Any, schema: TableSchema, groups: Sequence[Sequence[str]]) -> list[np.ndarray]:
-    """Encode rows of a raw table as one matrix for each input of a network.
+    """Encode rows of a raw table as one matrix per network input.
 
     Args:
-        x: A table, or a dict of columns by name, with the columns of the schema.
-        schema: The schema.
-        groups: Names of the columns of each input.
+        x: A table or a dict of columns by name, or arrays in the column order of training.
+        schema: Schema that was learned from the training rows.
+        groups: Column names of each input.
+
+    Returns:
+        A float32 matrix of shape ``(rows, width)`` for each input.
 
     Raises:
-        DataError: If a column is missing, or has another type than in training.
+        ArgumentError: If the shapes of arrays do not match the columns.
+        DataError: If a column is missing, or its type differs from training.
     """
     names = list(dict.fromkeys(name for group in groups for name in group))
     if not is_table(x) and not isinstance(x, Mapping):
@@ -62,9 +66,9 @@ def encode_rows(x: Any, schema: TableSchema, groups: Sequence[Sequence[str]]) ->
 
 
 def _adapt_categories(frame: pd.DataFrame, columns: Sequence[TableColumn]) -> pd.DataFrame:
-    """Convert categories that are fractions as those of training, whichever these rows have.
+    """Convert float categories to plain floats if training had integers, otherwise to strings.
 
-    A missing value makes fractions of integers.
+    pandas turns integers into floats if a value is missing.
     """
     for column in columns:
         values = frame[column.name]
@@ -83,9 +87,9 @@ def _adapt_categories(frame: pd.DataFrame, columns: Sequence[TableColumn]) -> pd
 def _name_arrays(
     x: Any, schema: TableSchema, groups: Sequence[Sequence[str]]
 ) -> dict[str, np.ndarray]:
-    """Name the columns of arrays, which are in the order of training.
+    """Return the columns of arrays, which are in the order of training, by name.
 
-    An array may have one column for each column of the table, or for each one that is used.
+    The arrays hold either all columns of the table or only those that the network reads.
     """
     arrays = list(x) if isinstance(x, tuple | list) and are_arrays(x) else [x]
     arrays = [to_array(each, "x") for each in arrays]
@@ -120,7 +124,7 @@ def _name_arrays(
 
 
 def _fill_masked(array: np.ndarray) -> np.ndarray:
-    """Return an array with NaN for masked values."""
+    """Return the array with masked values replaced by NaN."""
     if not np.ma.is_masked(array):
         return np.ma.getdata(array)
     filled: np.ndarray = np.ma.filled(np.ma.asanyarray(array).astype(float), np.nan)
@@ -128,10 +132,10 @@ def _fill_masked(array: np.ndarray) -> np.ndarray:
 
 
 def to_labels(y: Any, names: Sequence[str]) -> pd.DataFrame:
-    """Return labels, given as a table or as arrays, as a DataFrame with the names of the labels.
+    """Convert labels, given as a table or as arrays, to a DataFrame with the columns ``names``.
 
     Raises:
-        DataError: If a label is missing.
+        DataError: If a label column is missing.
     """
     if isinstance(y, pd.DataFrame | pa.Table | Mapping):
         frame = to_frame(y, "y")
@@ -148,7 +152,10 @@ def _count(y: Any) -> int:
 
 
 def encode_frame(table: pa.Table, columns: Sequence[TableColumn]) -> dict[str, np.ndarray]:
-    """Encode an Arrow table as fields, after checking the types of its columns."""
+    """Encode an Arrow table's columns, after checking their types, as arrays by column name.
+
+    Each array has the shape ``(rows, *field_shape)`` and the ``field_dtype`` of its column.
+    """
     raw, adapted, arrays = [], [], {}
     for column in columns:
         values, raw_column, encoding = _adapt(table.column(column.name), column)
@@ -168,10 +175,10 @@ def encode_frame(table: pa.Table, columns: Sequence[TableColumn]) -> dict[str, n
 def _adapt(
     values: pa.ChunkedArray, column: TableColumn
 ) -> tuple[pa.ChunkedArray, RawColumn, TableColumn]:
-    """Return values in a storage that suits the encoding of a column, with both.
+    """Convert a column's values for encoding; also return their raw column and adapted schema.
 
     Raises:
-        DataError: If the values have another type than in training.
+        DataError: If the values' type is incompatible with the type in training.
     """
     values = _fill_type(values, column)
     if isinstance(column, DatetimeColumn):
@@ -195,7 +202,7 @@ def _adapt(
 
 
 def _fill_type(values: pa.ChunkedArray, column: TableColumn) -> pa.ChunkedArray:
-    """Return values of the type of training, if all are missing."""
+    """Return the values, or nulls of the training type if all values are missing."""
     if pa.types.is_floating(values.type):
         is_missing = len(values) and pc.all(pc.is_null(values, nan_is_null=True)).as_py()
     else:
@@ -212,7 +219,7 @@ def _fill_type(values: pa.ChunkedArray, column: TableColumn) -> pa.ChunkedArray:
 
 
 def _convert_zone(values: pa.ChunkedArray, column: DatetimeColumn) -> pa.ChunkedArray:
-    """Return aware times in the zone of training; raise DataError if training had none."""
+    """Convert zone-aware times to the training time zone; raise DataError if there was none."""
     if getattr(values.type, "tz", None) is None:
         return values
     if not column.zone:
@@ -250,7 +257,7 @@ def _describe_values(column: TableColumn) -> str:
 
 
 def _to_codes(values: pa.ChunkedArray) -> pa.Array:
-    """Convert numbers to integers; those with fractions become an integer that is no category."""
+    """Convert numbers to integers; fractions become ``NO_CATEGORY``, which matches no category."""
     if pa.types.is_decimal(values.type):  # float64 would lack digits
         codes = [None if value is None else _to_code(value) for value in values.to_pylist()]
         return pa.array(codes, pa.int64())

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def _check_case(df: DataFrame) -> None:
-    """Raise DataError if names of columns are equal up to case, and Spark ignores case."""
+    """Raise DataError if column names differ only in case and Spark is case-insensitive."""
     if str(df.sparkSession.conf.get("spark.sql.caseSensitive")).lower() == "true":
         return
     counts = Counter(name.lower() for name in df.columns)
@@ -33,17 +33,23 @@ def describe_spark_table(
     features: Columns,
     label_columns: Columns,
 ) -> tuple[DataFrame, Columns, dict[str, Any]]:
-    """Describe the features of a DataFrame, and index the classes of its labels.
+    """Describe the features of a DataFrame, and replace the classes of its labels by indices.
 
-    Rows without a label are left out, with a warning. Columns that are structs become one column
-    for each field.
+    Rows without a label are dropped with a warning. Each struct column becomes one column per
+    field.
+
+    Args:
+        df: The DataFrame.
+        options: Options for reading the table.
+        features: Names of the feature columns, possibly grouped by input.
+        label_columns: Names of the label columns, possibly grouped by head.
 
     Returns:
-        The DataFrame with class indices, the names of the features, and the arguments ``table`` and
-        ``classes`` of ``prepare_spark``.
+        The DataFrame with class indices, the feature names, and the ``table`` and ``classes``
+        arguments of ``prepare_spark``.
 
     Raises:
-        ArgumentError: If a feature has a type that cannot be used.
+        ArgumentError: If the type of a feature cannot be used.
         DataError: If a column is missing, or labels do not suit their head.
     """
     from cerebros_spark.data.table.spark_labels import (

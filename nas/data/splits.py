@@ -1,4 +1,4 @@
-"""Splits of tables by group or by time, as columns that mark the validation rows."""
+"""Validation splits of tables by group or time, as columns that mark the validation rows."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 _ORDERED = ("boolean", "byte", "short", "integer", "long", "decimal")
-"""Spark's types of numbers besides those with NaN."""
+"""Spark's boolean and numeric types that cannot hold NaN."""
 
 _MOST_GROUPS = 200_000
-"""Maximum number of groups that are chosen one by one to come close to the fraction."""
+"""Maximum number of groups, or of distinct times, whose sizes are collected for the split."""
 
 
 @dataclass(frozen=True)
 class SplitRule:
-    """Rule that decides which rows of a table validate, other than at random.
+    """Rule that selects a table's validation rows by group or by time.
 
     Attributes:
-        column: Name of the column.
-        is_time: Whether the latest rows validate; otherwise all rows of a group are on one side.
-        fraction: Fraction of the rows that validate, as nearly as groups and equal times allow.
-        seed: Seed of the choice of groups.
+        column: Name of the column with the groups or times.
+        is_time: If true, the latest rows are used for validation; otherwise whole groups are.
+        fraction: Fraction of the rows to use for validation, which is approximate because rows of
+            the same group or time are not separated.
+        seed: Seed for the random choice of groups.
     """
 
     column: str
@@ -41,14 +42,14 @@ class SplitRule:
 
     @property
     def argument(self) -> str:
-        """Name of the argument that set the rule."""
+        """Name of the argument that defined the rule."""
         return "time_column" if self.is_time else "group_column"
 
     def mark(self, frame: pd.DataFrame) -> np.ndarray:
-        """Return whether each row of a pandas DataFrame validates.
+        """Return a boolean array of shape ``(rows,)`` that marks a DataFrame's validation rows.
 
         Raises:
-            DataError: If the column is missing, or has missing values.
+            DataError: If the column is missing, has missing values, or has an unsuitable type.
         """
         check_columns(list(frame.columns), [self.column])
         values = frame[self.column]
@@ -73,10 +74,10 @@ class SplitRule:
         return marks
 
     def mark_spark(self, df: DataFrame, name: str) -> DataFrame:
-        """Add a boolean column ``name`` that marks the rows of a Spark DataFrame that validate.
+        """Add a boolean column ``name`` that marks the validation rows of a Spark DataFrame.
 
         Raises:
-            DataError: If the column is missing, or has missing values.
+            DataError: If the column is missing, has missing values, or has an unsuitable type.
         """
         from pyspark.sql import functions as F  # noqa: N812
 
@@ -98,7 +99,7 @@ class SplitRule:
         counts = df.agg(F.count(F.lit(1)), F.count_if(F.expr(missing))).head()
         assert counts is not None
         self._check_missing(counts[1], counts[0])
-        # Rows validate whose key is at least the limit.
+        # Rows whose key is at least the limit are validation rows.
         groups = df.selectExpr(f"{key} as key").groupBy("key").count()
         found = groups.orderBy("key", ascending=False).limit(_MOST_GROUPS + 1).collect()
         if len(found) <= _MOST_GROUPS:
@@ -129,7 +130,7 @@ class SplitRule:
 
 
 def is_time_type(kind: Any) -> bool:
-    """Return whether a type of Spark is that of dates or times."""
+    """Return whether a Spark data type represents dates or timestamps."""
     return bool(kind.typeName().startswith(("date", "timestamp")))
 
 
@@ -138,9 +139,10 @@ def _are_dates(values: pd.Series) -> bool:
 
 
 def choose_count(sizes: np.ndarray, fraction: float) -> int:
-    """Return how many groups, in order, come closest to a fraction of all rows.
+    """Return how many of the first groups together come closest to a fraction of all rows.
 
-    At least one group is chosen, and one is not if there are several.
+    ``sizes`` are the groups' numbers of rows. At least one group is chosen, and if there are
+    several, at least one is not.
     """
     ends = np.cumsum(sizes)
     nearest = int(np.argmin(np.abs(ends - fraction * ends[-1]))) + 1
@@ -150,10 +152,10 @@ def choose_count(sizes: np.ndarray, fraction: float) -> int:
 def make_rule(
     group_column: Any, time_column: Any, validation: Any, validation_data: Any, seed: int
 ) -> SplitRule | None:
-    """Return the rule that the arguments ask for; None for a split at random.
+    """Return the split rule that the arguments define; None if the split is not by group or time.
 
     Raises:
-        ArgumentError: If several arguments say how to split.
+        ArgumentError: If several arguments define a split, or one of them is invalid.
     """
     if group_column is None and time_column is None:
         return None

@@ -1,4 +1,4 @@
-"""Columns of tables in memory that are structs, as one column for each field."""
+"""Flattening of struct columns in in-memory tables to one column per field."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from nas.data.frames import find_present, to_arrow_column
 def flatten_structs(
     frame: pd.DataFrame, ignored: Sequence[str] = ()
 ) -> tuple[pd.DataFrame, dict[str, list[str]]]:
-    """Replace columns of structs or dicts by one column for each field, named ``column.field``.
+    """Replace each column of structs or dicts by one column per field, named ``column.field``.
 
-    As for DataFrames of Spark, the fields of fields become columns, too.
+    Nested structs are flattened, too, as in Spark DataFrames.
 
     Args:
-        frame: A table.
-        ignored: Columns that stay as they are.
+        frame: The table to flatten.
+        ignored: Names of columns that are left unchanged.
 
     Returns:
-        The table, and the names of the new columns by that of the struct.
+        The flattened table, and the names of the new columns by struct name.
 
     Raises:
-        DataError: If a new column would have the name of another, or only some values are dicts.
+        DataError: If the name of a new column is taken, or only some values of a column are dicts.
     """
     columns: dict[str, pd.Series] = {}
     fields: dict[str, list[str]] = {}
@@ -49,7 +49,7 @@ def flatten_structs(
 
 
 def flatten_needed(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Flatten the structs that hold columns which are needed and not there."""
+    """Flatten only those structs whose fields are in ``names`` but are not yet columns."""
     absent = [name for name in names if name not in frame.columns]
     structs = {each for each in frame.columns if any(a.startswith(f"{each}.") for a in absent)}
     flat, _ = flatten_structs(frame, [each for each in frame.columns if each not in structs])

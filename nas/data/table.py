@@ -1,4 +1,4 @@
-"""Raw tables in memory: the arguments of ``fit`` as features, labels and marks."""
+"""Conversion of ``fit`` arguments with an in-memory raw table to features and other columns."""
 
 from __future__ import annotations
 
@@ -47,10 +47,13 @@ _LABEL = "target"
 
 @dataclass(frozen=True)
 class TableOptions:
-    """How networks read raw tables.
+    """Options for reading raw tables.
 
-    ``heads`` are their outputs, ``column_types`` the kinds that the user set. ``embeds`` says
-    whether the networks embed categories; otherwise at most 100 are known, as one-hot values.
+    Attributes:
+        heads: AutoKeras heads of the network outputs.
+        column_types: Column kinds that the user set, by name; None if there are none.
+        embeds: Whether the networks embed categories. Otherwise categories are one-hot encoded, and
+            at most 100 categories of a column are known.
     """
 
     heads: Sequence[Any]
@@ -60,7 +63,12 @@ class TableOptions:
 
 @dataclass(frozen=True)
 class NamedTable(NamedColumns):
-    """Arguments of ``fit`` with a raw table; ``columns`` are all but the features."""
+    """Arguments of ``fit`` with a raw table.
+
+    Attributes:
+        table: The features; ``columns`` holds only the other columns.
+        classes: Classes of each label of a classification head.
+    """
 
     table: ArrowTable
     classes: tuple[LabelClasses, ...]
@@ -79,13 +87,13 @@ def name_table(
     weight_column: str | None,
     rule: SplitRule | None = None,
 ) -> NamedTable:
-    """Name features and labels of a raw table, and index the classes of the labels.
+    """Convert ``fit`` arguments with a raw table to named columns, with classes as indices.
 
-    Rows without a label are left out, with a warning. ``rule`` splits the rows instead of
-    ``validation``.
+    Rows without a label are dropped with a warning. If ``rule`` is given, it splits the rows
+    instead of ``validation``. For the other arguments, see :func:`nas.data.inputs.name_columns`.
 
     Raises:
-        ArgumentError: If labels are missing, or a feature has a type that cannot be used.
+        ArgumentError: If the labels are not given, or the type of a feature cannot be used.
         DataError: If a column is missing, or labels do not suit their head.
     """
     label_columns = [y] if isinstance(y, str) else label_columns
@@ -138,7 +146,7 @@ def name_table(
 def _replace_structs(
     feature_columns: Columns | None, fields: Mapping[str, list[str]]
 ) -> Columns | None:
-    """Replace the names of structs among the bound features by those of their fields."""
+    """Replace each struct among the bound features by the names of its field columns."""
     if feature_columns is None or not fields:
         return feature_columns
     groups: list[str | list[str]] = []
@@ -158,7 +166,7 @@ def _find_features(
     validation: float | str,
     rule: SplitRule | None,
 ) -> list[str]:
-    """Return the names of the features: the bound ones, or all columns without another role."""
+    """Return the feature names: the bound ones, or all columns that have no other role."""
     names = flatten_names(feature_columns)
     for name in names:
         if name in labels.columns:
@@ -180,7 +188,11 @@ def _find_features(
 def split_labels(
     frame: pd.DataFrame, y: Any, label_columns: Columns | None, argument: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the features, and the labels as a DataFrame."""
+    """Return the features and the labels as DataFrames with equal numbers of rows.
+
+    ``y`` holds the labels or names their column; if it is None, ``label_columns`` of ``frame`` are
+    the labels. ``argument`` is the name of ``frame`` in error messages.
+    """
     if isinstance(y, str):
         y, label_columns = None, [y]
     names = flatten_names(label_columns)
@@ -210,7 +222,7 @@ def split_labels(
 
 
 def _to_label_frame(y: Any) -> pd.DataFrame:
-    """Return labels as a DataFrame; those without a name are called ``target``."""
+    """Return labels as a DataFrame; unnamed ones are called ``target`` or ``target_<i>``."""
     if isinstance(y, pd.DataFrame | pa.Table):
         return to_frame(y, "y")
     if isinstance(y, pd.Series):
@@ -234,7 +246,7 @@ def _append_validation(
     label_columns: Columns | None,
     weight_column: str | None,
 ) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray, np.ndarray | None]:
-    """Append the rows of ``validation_data``; also return the array that marks them."""
+    """Return features, labels, validation marks and weights, with ``validation_data`` appended."""
     from nas.data.weights import concat_weights
 
     if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
@@ -266,7 +278,7 @@ def _append_validation(
 
 
 def _concat(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
-    """Concatenate rows; categories stay categories, and integers integers."""
+    """Concatenate rows so that categorical columns stay categorical and integers stay integers."""
     for name in first.columns:
         kinds = [frame[name].dtype for frame in (first, second)]
         if all(isinstance(kind, pd.CategoricalDtype) for kind in kinds):
@@ -287,7 +299,11 @@ def _concat(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
 def index_labels(
     labels: pd.DataFrame, heads: Sequence[Any], label_columns: Columns | None = None
 ) -> tuple[list[LabelClasses], dict[str, np.ndarray]]:
-    """Return the classes of the labels of classification heads, and all labels as arrays."""
+    """Convert labels to arrays, with the classes of classification heads as indices.
+
+    Returns:
+        The classes of each label of a classification head, and all label arrays by column name.
+    """
     classes, columns = [], {}
     for name in labels.columns:
         head = find_head(name, label_columns or list(labels.columns), heads)
@@ -306,9 +322,10 @@ def index_labels(
 
 
 def find_head(label: str, labels: Columns, heads: Sequence[Any]) -> Any:
-    """Return the head of a label column, by name or order; None if it is part of a vector.
+    """Return the head of a label column, matched by name or order.
 
-    ``labels`` are the names of all labels, possibly grouped by head.
+    Return None if no head has this column as its only label. ``labels`` are the names of all label
+    columns, possibly grouped by head.
     """
     if len(heads) == 1:
         return heads[0] if len(flatten_names(labels)) == 1 else None
@@ -322,5 +339,5 @@ def find_head(label: str, labels: Columns, heads: Sequence[Any]) -> Any:
 
 
 def has_classes(head: Any) -> bool:
-    """Return whether a head takes one class per row."""
+    """Return whether a head classifies rows into exactly one class each."""
     return isinstance(head, ak.ClassificationHead) and not head.multi_label

@@ -16,11 +16,15 @@ _MOST_SHOWN = 3  # maximum number of values in an error
 
 
 def to_array(value: Any, name: str) -> np.ndarray:
-    """Convert numbers of any kind to an array, with missing values masked.
+    """Convert numbers of any kind to a NumPy array in which nulls are masked.
 
-    Nested lists become arrays. Nullable and Arrow types of pandas become NumPy types, as do Python
-    integers, decimals and booleans in object columns. Other values keep their type, which the check
-    of the column rejects. Errors call the value ``name``.
+    Nested lists become arrays. Nullable and Arrow dtypes of pandas become NumPy dtypes, as do
+    Python integers, decimals and booleans in object columns. Other values keep their dtype, which a
+    later check of the column rejects. Error messages call the value ``name``.
+
+    Raises:
+        ArgumentError: If the value is a dataset, a sparse matrix, an iterator or a record array.
+        DataError: If rows differ in length, or an integer exceeds 64 bits.
     """
     if type(value).__module__.startswith("tensorflow") and hasattr(value, "element_spec"):
         raise ArgumentError(
@@ -73,7 +77,7 @@ def _convert_series(series: pd.Series, name: str) -> np.ndarray:
 
 
 def _convert_objects(array: np.ndarray, name: str) -> np.ndarray:
-    """Convert objects to numbers if all are numbers, or stack them if any is an array."""
+    """Convert an object array to numbers if all are numbers, or stack it if any is an array."""
     values = list(array.flat)
     if any(isinstance(value, np.ndarray | list | tuple) for value in values):
         return _stack_rows(array, name)
@@ -98,7 +102,7 @@ def _convert_objects(array: np.ndarray, name: str) -> np.ndarray:
 
 
 def _find_common_dtype(values: list[Any]) -> Any:
-    """Return a NumPy type for all of the Python numbers; None if a value is not a number."""
+    """Return a NumPy dtype that suits all numbers; None if a value is not a number."""
     if all(isinstance(value, bool | np.bool_) for value in values):
         return np.bool_
     if all(isinstance(value, numbers.Integral | np.bool_) for value in values):
@@ -126,12 +130,13 @@ def _is_missing(row: Any) -> bool:
 
 
 def convert_values(values: np.ndarray, dtype: str, name: str) -> np.ndarray:
-    """Convert the values of the column ``name`` to a dtype, without changing integers.
+    """Convert the values of the column ``name`` to ``dtype``, a dtype name.
 
-    Fractions may be rounded to float32, as in training.
+    Values are rounded only if the dtype is a float type, as in training.
 
     Raises:
-        DataError: If a value is missing, or cannot be represented.
+        DataError: If a value is null (masked), infinite or not numeric, or if the dtype cannot
+            represent it.
     """
     target = np.dtype(dtype)
     if np.ma.is_masked(values):
@@ -181,7 +186,7 @@ def _to_floats(values: np.ndarray, target: np.dtype, name: str) -> np.ndarray:
 
 
 def has_fractions(values: np.ndarray) -> bool:
-    """Return whether any value is not an integer."""
+    """Return whether any value is not an integer; NaN counts as a fraction."""
     data = np.ma.getdata(values)
     return data.dtype.kind == "f" and bool((data != np.floor(data)).any())
 
@@ -204,7 +209,7 @@ def _check_integers(values: np.ndarray, name: str) -> None:
 
 
 def is_array(value: Any) -> bool:
-    """Return whether a value is a single array, not a list of arrays for inputs or columns."""
+    """Return whether a value is one array or nested list of numbers, not a list of arrays."""
     if not isinstance(value, list | tuple):
         return True
     return all(isinstance(each, list | tuple) or np.ndim(each) == 0 for each in value)

@@ -16,17 +16,17 @@ from nas.data.columns import check_columns
 from nas.data.heads import Target
 from nas.data.values import convert_values, to_array
 
-#: Default name of the column with the sample weights.
+#: Default name of the sample-weight column.
 SAMPLE_WEIGHT = "sample_weight"
 
 
 def read_weights(
     x: Any, rows: int, sample_weight: Any, column: str | None, source: str = ""
 ) -> np.ndarray | None:
-    """Read sample weights from ``sample_weight`` or the bound column of ``x``, if any.
+    """Return the sample weights, from ``sample_weight`` or from ``column``, a column of ``x``.
 
-    Raise ArgumentError if both are given, or if there is not one weight per row. ``source`` is a
-    prefix for errors.
+    Return None if neither is given. Raise ArgumentError if both are given, or if ``sample_weight``
+    does not have one weight per row. ``source`` is a prefix for error messages.
     """
     if column is not None:
         return _read_column(x, sample_weight, column, source)
@@ -48,7 +48,7 @@ def read_weights(
 
 
 def read_evaluation_weights(sample_weight: Any, rows: int) -> np.ndarray | None:
-    """Read the sample weights of rows to evaluate, as float32 of shape ``(rows,)``, or None.
+    """Return sample weights for evaluation as float32 of shape ``(rows,)``; None if not given.
 
     Raises:
         ArgumentError: If ``sample_weight`` does not have one number per row.
@@ -87,7 +87,10 @@ def _read_column(x: Any, sample_weight: Any, column: str, source: str) -> np.nda
 def concat_weights(
     weights: np.ndarray | None, more: np.ndarray | None, rows: int, more_rows: int
 ) -> np.ndarray | None:
-    """Concatenate the sample weights of training and validation rows; None means weights of 1."""
+    """Concatenate training and validation weights; None counts as weights of 1.
+
+    Return None if both are None. ``rows`` and ``more_rows`` are the numbers of rows.
+    """
     if weights is None and more is None:
         return None
     return np.ma.concatenate(
@@ -101,9 +104,10 @@ def concat_weights(
 def add_weights(
     columns: dict[str, np.ndarray], weights: np.ndarray | None, column: str | None
 ) -> str | None:
-    """Add sample weights to the columns and return the name of the new column, or None.
+    """Add sample weights to ``columns`` and return the new column's name; None if there are none.
 
-    Raise ArgumentError if the name is already used.
+    The name is ``column`` if it is given, otherwise :data:`SAMPLE_WEIGHT`. Raise ArgumentError if
+    the name is already used.
     """
     if weights is None:
         return None
@@ -118,7 +122,7 @@ def add_weights(
 
 
 def parse_class_weight(value: Any) -> dict[int, float] | None:
-    """Parse ``class_weight``: weights by class index, or None; raise ArgumentError if invalid."""
+    """Return ``class_weight`` as weights by class index, or None; raise ArgumentError if wrong."""
     if value is None:
         return None
     if not isinstance(value, Mapping):
@@ -132,7 +136,7 @@ def parse_class_weight(value: Any) -> dict[int, float] | None:
 
 
 def parse_loss_weights(value: Any, heads: Sequence[Any]) -> tuple[float, ...] | None:
-    """Parse ``loss_weights``, a list or a dict by name, into the order of the heads.
+    """Return ``loss_weights``, a list or a dict by head name, as a tuple in the heads' order.
 
     None stays None. Raise ArgumentError unless there is one weight per head, none is negative, and
     not all are 0.
@@ -162,7 +166,10 @@ def parse_loss_weights(value: Any, heads: Sequence[Any]) -> tuple[float, ...] | 
 
 
 def check_class_weight(weights: Mapping[int, float] | None, targets: Sequence[Target]) -> None:
-    """Raise ArgumentError unless class weights match the targets: a single output with classes."""
+    """Raise ArgumentError if class weights do not suit the targets.
+
+    Class weights require a single output with one class per row. None is always valid.
+    """
     if weights is None:
         return
     if len(targets) != 1:
@@ -186,10 +193,10 @@ def check_class_weight(weights: Mapping[int, float] | None, targets: Sequence[Ta
 def check_class_labels(
     weights: Mapping[int, float] | None, manifest: Manifest, outputs: Sequence[Sequence[str]]
 ) -> None:
-    """Check that class weights match the labels of a user's network.
+    """Check that class weights match the labels of a custom network; None is always valid.
 
     Raise ArgumentError for several outputs, unknown classes, or labels that are neither class
-    indices nor one-hot. ``outputs`` are the label columns of each output.
+    indices nor one-hot. ``outputs`` holds the label column names of each output.
     """
     if weights is None:
         return
@@ -239,7 +246,7 @@ def _get_one_hot_classes(columns: Sequence[Column], width: int) -> tuple[int, ..
 
 
 def check_bound_weight(column: str | None, weight: Column | None) -> None:
-    """Raise DataError if a column is bound and the prepared data lacks its sample weights."""
+    """Raise DataError if a weight column is bound but the data was prepared without its weights."""
     prepared = None if weight is None else weight.name
     if column is not None and column != prepared:
         what = "no sample weights" if prepared is None else f"the sample weights of {prepared!r}"

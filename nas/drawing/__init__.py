@@ -1,8 +1,8 @@
 """Drawings of networks as SVG.
 
-A Cerebros plan or a Keras model becomes a graph of units or layers, then a layout, and then SVG.
-NetworkX and matplotlib are imported for the first drawing. ``pyplot`` is never used, because it
-would change the user's figures and need a display.
+A Cerebros plan or a Keras model is converted to a graph of units or layers, which is then laid out
+and rendered as SVG. NetworkX and matplotlib are imported only when a network is drawn. ``pyplot``
+is not used, because it would affect the user's figures and need a display.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class Drawing(str):
-    """SVG source, which notebooks show as a picture."""
+    """SVG source as a string that notebooks display as an image."""
 
     __slots__ = ()
 
@@ -22,19 +22,19 @@ class Drawing(str):
 def draw_network(network: Any) -> Drawing:
     """Draw a network as SVG.
 
-    A Cerebros network is drawn by units, level by level. Inputs are triangles at the top. Other
-    units are ovals labeled with their numbers of neurons; outputs are red. A square on top of an
-    oval shows that the unit merges several sources. Connections to the next level, skip
-    connections, lateral and gated connections differ in style. The more often a source is read, the
-    wider the line. Any other network is drawn by layers.
+    A Cerebros network is drawn as a graph of its units, one row per level. Inputs are triangles at
+    the top. Other units are ovals labeled with their number of neurons; outputs are red. A square
+    on top of an oval shows that the unit merges several sources. Lines to the next level, skip
+    connections, lateral and gated connections differ in style. A wider line means that the source
+    is read more often. Any other network is drawn as a graph of its layers.
 
     Args:
         network: A plan (:class:`~nas.spaces.cerebros.plan.NetworkFuture`), a functional or
             Sequential ``keras.Model``, or the program of a trial (``TrialRecord.program``).
 
     Returns:
-        The SVG source, a string that notebooks show as a picture. Equal networks give equal
-        sources.
+        The SVG source, a string that notebooks display as an image. It is the same for equal
+        networks.
 
     Raises:
         ArgumentError: If ``network`` has a different type, or has no layers.

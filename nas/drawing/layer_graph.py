@@ -1,4 +1,4 @@
-"""Graph of the layers of a Keras model, from its configuration; no layer is instantiated."""
+"""Graph of a Keras model's layers, built from its configuration without creating layers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from nas.drawing.plan_graph import FLOW, TIMES, add_unit
 
 
 def read_architecture(network: Any) -> dict[str, Any]:
-    """Read the configuration of a model or of a trial's program, in the format of ``to_json()``.
+    """Return a network's architecture in the format of ``keras.Model.to_json()``, parsed.
+
+    Args:
+        network: A functional or Sequential ``keras.Model``, or a trial's program.
 
     Raises:
         ArgumentError: If ``network`` is neither a model nor a program, or has no layers yet.
@@ -36,11 +39,14 @@ def read_architecture(network: Any) -> dict[str, Any]:
 
 
 def build_layer_graph(architecture: Mapping[str, Any]) -> Any:
-    """Build a ``networkx.DiGraph`` of the layer calls of a model.
+    """Build a ``networkx.DiGraph`` of a model's layer calls.
 
-    A node is one call of a layer, with attributes ``name``, ``kind`` (the class of the layer) and
-    ``config``. The ``count`` of an edge is how often the output is read. The ``inputs`` and
-    ``outputs`` of the graph are lists of nodes, in the order of the model.
+    A node is one call of a layer. It has the attributes ``name``, ``kind`` (the layer's class) and
+    ``config``. An edge's attribute ``count`` is how often the source's output is read. The graph's
+    attributes ``inputs`` and ``outputs`` are lists of nodes, in the model's order.
+
+    Args:
+        architecture: Result of :func:`read_architecture`.
     """
     config = architecture["config"]
     graph = nx.DiGraph(
@@ -65,7 +71,7 @@ def build_layer_graph(architecture: Mapping[str, Any]) -> Any:
 
 
 def to_drawing(layers: Any) -> Any:
-    """Convert a graph of layers to the graph that is drawn, with each layer below its sources."""
+    """Convert a layer graph to a graph for drawing, in which each layer is below its sources."""
     graph = nx.MultiDiGraph()
     for row, generation in enumerate(nx.topological_generations(layers)):
         centers = {node: _compute_center(graph, layers, node) for node in generation}
@@ -78,7 +84,7 @@ def to_drawing(layers: Any) -> Any:
 
 
 def input_shape(config: Mapping[str, Any]) -> list[int | None]:
-    """Return the row shape in the configuration of an input layer; unknown sizes are None."""
+    """Return the shape of one row in an input layer's configuration; unknown sizes are None."""
     shape = config.get("batch_shape") or config.get("batch_input_shape") or [None]
     return list(shape[1:])
 
@@ -88,7 +94,7 @@ def _name_call(name: str, number: int) -> str:
 
 
 def _find_tensors(value: Any) -> Iterator[str]:
-    """Yield the layer calls in a possibly nested list of the inputs or outputs of a model."""
+    """Yield the layer calls in a model's list of inputs or outputs, which may be nested."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list | tuple):
@@ -100,7 +106,7 @@ def _find_tensors(value: Any) -> Iterator[str]:
 
 
 def _find_sources(value: Any) -> Iterator[str]:
-    """Yield the layer calls that produce the arguments of a call, in order."""
+    """Yield the layer calls that produce a call's arguments, in order."""
     if isinstance(value, Mapping):
         if value.get("class_name") == "__keras_tensor__":
             name, number, _ = value["config"]["keras_history"]
@@ -113,7 +119,7 @@ def _find_sources(value: Any) -> Iterator[str]:
 
 
 def _compute_center(graph: Any, layers: Any, node: str) -> float:
-    """Compute the mean position of a node's sources, which determines its place in its own row."""
+    """Return the mean position of a node's sources, by which the nodes of a row are sorted."""
     positions = [graph.nodes[source]["position"] for source in layers.predecessors(node)]
     return sum(positions) / len(positions) if positions else 0.0
 

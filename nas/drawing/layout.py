@@ -1,8 +1,8 @@
-"""Positions of the nodes and lines of a drawing, in the same units as its :class:`Size`.
+"""Layout of a drawing: the positions of its nodes and lines.
 
-Rows are stacked from top to bottom, each centered. A line that crosses a row runs through a gap
-beside or between its nodes, so that no line runs behind a node. Lines in the same gap run side by
-side.
+All coordinates are in the units of :class:`Size`. The first row is at ``y`` = 0, and later rows are
+below it. Each row is centered. A line that crosses a row runs through a gap beside or between
+the row's nodes, so that no line runs behind a node. Lines in the same gap run side by side.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from nas.drawing.plan_graph import GATED, LATERAL
 Point = tuple[float, float]
 Edge = tuple[str, str, str]
 
-_PORTS = 0.62  # fraction of a node's width where lines end
+_PORTS = 0.62  # fraction of a node's width along which lines end
 _TIP = 0.34  # the same for a triangle, which is narrower at the bottom
-_TRACKS = 0.86  # fraction of a gap's width where lines run
+_TRACKS = 0.86  # fraction of a gap's width along which lines run
 _TRACK = 0.085  # distance between two lines in a gap
 
 
 @dataclass(frozen=True)
 class Size:
-    """Dimensions of a drawing.
+    """Dimensions of a drawing's nodes and rows.
 
     Attributes:
         width: Width of a node.
         height: Height of a node.
         pitch: Distance between the centers of adjacent nodes in a row.
-        row: Distance between adjacent rows.
+        row: Distance between the centers of adjacent rows.
     """
 
     width: float
@@ -44,12 +44,12 @@ class Layout:
     """Positions of all nodes and lines.
 
     Attributes:
-        size: Dimensions after gaps were widened.
-        nodes: Center of each node.
-        lines: Points of each edge: points on the line, which is vertical there, or the control
-            points of a lateral edge.
-        left: Smallest horizontal coordinate.
-        right: Largest horizontal coordinate.
+        size: Dimensions, with gaps widened to fit the lines.
+        nodes: Center ``(x, y)`` of each node, by node name.
+        lines: Points ``(x, y)`` of each edge. A downward line passes through them vertically; for a
+            lateral edge, they are control points of a curve.
+        left: Smallest ``x``.
+        right: Largest ``x``.
         rows: Number of rows.
     """
 
@@ -62,9 +62,13 @@ class Layout:
 
 
 def compute_layout(graph: Any, size: Size) -> Layout:
-    """Compute the layout of a graph as described in ``plan_graph``.
+    """Compute the layout of a graph.
 
-    If many lines cross a row, the distances between nodes and between rows grow.
+    If many lines cross a row, the distances between nodes and between rows are increased.
+
+    Args:
+        graph: A graph with the attributes that :mod:`.plan_graph` describes.
+        size: Minimum dimensions.
     """
     rows = _collect_rows(graph)
     size = _widen_gaps(graph, rows, size)
@@ -87,7 +91,7 @@ def _collect_rows(graph: Any) -> list[list[str]]:
 
 
 def _widen_gaps(graph: Any, rows: list[list[str]], size: Size) -> Size:
-    """Widen the gaps between nodes and between rows to fit the lines that cross the rows."""
+    """Return ``size`` with gaps that are wide enough for the lines that cross rows."""
     passing = [0.0] * len(rows)
     for source, target in graph.edges():
         for row in range(graph.nodes[source]["row"] + 1, graph.nodes[target]["row"]):
@@ -98,7 +102,7 @@ def _widen_gaps(graph: Any, rows: list[list[str]], size: Size) -> Size:
 
 
 class _Router:
-    """Routing of the edges of a graph as lines."""
+    """Router that finds a line for each edge of a graph."""
 
     def __init__(
         self, graph: Any, rows: list[list[str]], nodes: dict[str, Point], size: Size
@@ -113,7 +117,7 @@ class _Router:
         self._down = [edge for edge in edges if edge[2] not in (LATERAL, GATED)]
 
     def route(self) -> dict[Edge, list[Point]]:
-        """Return the points of each edge, as in :class:`Layout`."""
+        """Return the points of each edge, as ``Layout.lines`` describes."""
         passing = self._place_passing()
         starts = self._place_ports(passing, source=True)
         ends = self._place_ports(passing, source=False)
@@ -131,7 +135,7 @@ class _Router:
         return lines
 
     def _place_passing(self) -> dict[Edge, list[tuple[int, float]]]:
-        """Return the ``(row, x)`` points where each edge crosses rows between its nodes."""
+        """Return ``(row, x)`` for each row that an edge's line crosses, by edge."""
         by_gap: dict[tuple[int, int], list[tuple[float, Edge]]] = defaultdict(list)
         for edge in self._down:
             for row, x in self._cross_rows(edge):
@@ -146,7 +150,7 @@ class _Router:
         return passing
 
     def _cross_rows(self, edge: Edge) -> list[tuple[int, float]]:
-        """Return the ``(row, x)`` where a straight edge would cross the rows between its nodes."""
+        """Return ``(row, x)`` for each row that a straight line between an edge's nodes crosses."""
         (x, _), (to, _) = self._nodes[edge[0]], self._nodes[edge[1]]
         first, last = self._row_of[edge[0]], self._row_of[edge[1]]
         return [
@@ -159,7 +163,7 @@ class _Router:
         return min(range(len(centers)), key=lambda gap: (abs(centers[gap] - x), gap))
 
     def _find_bounds(self, row: int, gap: int) -> Point:
-        """Return the left and right ``x`` of a gap."""
+        """Return the ``x`` of a gap's left and right border."""
         first = self._nodes[self._rows[row][0]][0]
         middle = first + (gap - 0.5) * self._size.pitch
         half = (self._size.pitch - self._size.width) / 2
@@ -168,7 +172,10 @@ class _Router:
     def _place_ports(
         self, passing: dict[Edge, list[tuple[int, float]]], *, source: bool
     ) -> dict[Edge, float]:
-        """Return the ``x`` of each line at its source or at its target, ordered by direction."""
+        """Return the ``x`` at which each line leaves its source, or enters its target.
+
+        The lines at a node are sorted by direction, so that they do not cross there.
+        """
         by_node: dict[str, list[tuple[float, Edge]]] = defaultdict(list)
         for edge in self._down:
             xs = [x for _, x in passing[edge]]
@@ -184,9 +191,9 @@ class _Router:
         return ports
 
     def _route_lateral(self, edge: Edge) -> list[Point]:
-        """Return the points of a lateral edge: straight to the next unit, or below other units.
+        """Return the points of a lateral edge: straight to an adjacent unit, else below the others.
 
-        Gated lines run lower, so that they do not hide ungated lines between the same units.
+        Gated lines run lower, so that they do not cover ungated lines between the same units.
         """
         (x, y), (to, _) = self._nodes[edge[0]], self._nodes[edge[1]]
         lower = 0.16 if edge[2] == GATED else 0.0

@@ -1,10 +1,10 @@
-"""Graph of the units of a Cerebros plan.
+"""Graph of a Cerebros plan's units, and the attributes of graphs that are drawn.
 
-All graphs that are drawn are NetworkX multigraphs. The attributes of a node are ``row`` (0 at the
-top), ``position`` (rank in the row), ``kind`` (``"input"``, ``"unit"``, ``"output"`` or
-``"layer"``), ``text`` (drawn inside) and ``caption`` (drawn above an input, below others). The key
-of an edge is its kind (:data:`LEVEL`, :data:`SKIP`, :data:`LATERAL`, :data:`GATED`, :data:`FLOW`);
-``count`` is how often the source is read.
+Each graph that is drawn is a ``networkx.MultiDiGraph``. A node has the attributes ``row`` (0 at the
+top), ``position`` (its rank in the row), ``kind`` (``"input"``, ``"unit"``, ``"output"`` or
+``"layer"``), ``text`` (drawn inside it) and ``caption`` (drawn above an input or below another
+node). An edge's key is its kind: :data:`LEVEL`, :data:`SKIP`, :data:`LATERAL`, :data:`GATED` or
+:data:`FLOW`. Its attribute ``count`` is how often the source is read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TIMES = "\u00d7"  # multiplication sign
 
 
 def build_plan_graph(future: NetworkFuture) -> Any:
-    """Build the ``networkx.MultiDiGraph`` of a plan, with one node per unit, named after it."""
+    """Build a plan's ``networkx.MultiDiGraph`` with one node per unit, identified by its name."""
     graph = nx.MultiDiGraph()
     for unit in future.units():
         kind = {"input": "input", "dense": "unit", "neuron": "unit"}.get(unit.kind, "output")
@@ -39,12 +39,15 @@ def build_plan_graph(future: NetworkFuture) -> Any:
 def add_unit(
     graph: Any, name: str, row: int, position: int, kind: str, text: str, caption: str = ""
 ) -> None:
-    """Add a node with the attributes that the module docstring describes."""
+    """Add a node to a graph for drawing; :mod:`.plan_graph` describes its attributes."""
     graph.add_node(name, row=row, position=position, kind=kind, text=text, caption=caption)
 
 
 def add_edge(graph: Any, source: str, target: str, gated: bool, count: int = 1) -> None:
-    """Add ``count`` reads of ``source`` by ``target``; rows and ``gated`` determine the kind."""
+    """Add ``count`` reads of ``source`` by ``target`` as an edge.
+
+    The edge's kind depends on ``gated`` and on the distance between the nodes' rows.
+    """
     distance = graph.nodes[target]["row"] - graph.nodes[source]["row"]
     kind = GATED if gated else LATERAL if distance == 0 else LEVEL if distance == 1 else SKIP
     known = graph.get_edge_data(source, target, kind, {"count": 0})
@@ -52,7 +55,7 @@ def add_edge(graph: Any, source: str, target: str, gated: bool, count: int = 1) 
 
 
 def _make_labels(unit: UnitFuture) -> tuple[str, str]:
-    """Return the text inside a unit, and its caption."""
+    """Return the text to draw inside a unit and its caption."""
     if unit.kind == "input":
         return "", f"input {unit.number} ({unit.neurons})"
     if unit.kind == "merge":

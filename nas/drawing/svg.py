@@ -1,4 +1,4 @@
-"""SVG drawings of graphs by matplotlib objects, with neither ``pyplot`` nor a display."""
+"""Rendering of graphs as SVG with matplotlib objects, without ``pyplot`` or a display."""
 
 from __future__ import annotations
 
@@ -46,13 +46,16 @@ _RC = {"svg.hashsalt": "cerebros", "svg.fonttype": "none", "font.family": "sans-
 
 
 def isolated_style(**settings: Any) -> Any:
-    """Return a context with matplotlib's defaults plus ``settings``, not the user's settings."""
+    """Return a context manager that applies matplotlib's defaults and ``settings``.
+
+    The user's own matplotlib settings have no effect inside the block.
+    """
     defaults = {k: v for k, v in matplotlib.rcParamsDefault.items() if not k.startswith("backend")}
     return matplotlib.rc_context({**defaults, **_RC, **settings})
 
 
 def to_svg(figure: Figure) -> str:
-    """Convert a figure to SVG source; equal figures give equal sources."""
+    """Convert a figure to SVG source, which is the same for equal figures."""
     buffer = io.StringIO()
     metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
     FigureCanvasSVG(figure).print_svg(buffer, metadata=metadata)
@@ -60,12 +63,12 @@ def to_svg(figure: Figure) -> str:
 
 
 def shorten(text: str, most: int) -> str:
-    """Shorten a text to at most ``most`` characters by omitting its middle."""
+    """Return ``text``, shortened to at most ``most`` characters by omitting its middle."""
     return text if len(text) <= most else f"{text[: most // 2 - 1]}…{text[-(most // 2) :]}"
 
 
 def render_svg(graph: Any) -> str:
-    """Render a graph as described in ``plan_graph``, and return the SVG source."""
+    """Render a graph with the attributes that :mod:`.plan_graph` describes as SVG source."""
     with isolated_style():
         return to_svg(_draw_figure(graph))
 
@@ -125,13 +128,13 @@ def _draw_lines(axes: Any, graph: Any, layout: Layout) -> None:
 
 
 def _merges(graph: Any, node: str) -> bool:
-    """Return whether a unit reads more than one tensor."""
+    """Return whether a node is a unit that merges several tensors."""
     read = sum(count for _, _, count in graph.in_edges(node, data="count"))
     return read > 1 and graph.nodes[node]["kind"] != "layer"
 
 
 def _make_downward_path(points: list[Point]) -> Path:
-    """Make a smooth curve through the points, vertical at each point."""
+    """Make a smooth curve that is vertical at each of the points."""
     vertices, codes = [points[0]], [Path.MOVETO]
     for (x, y), (to, end) in pairwise(points):
         bend = (y - end) * 0.45

@@ -1,4 +1,4 @@
-"""Graph of the units of a Cerebros network, recognized by its layer names."""
+"""Graph of a Cerebros network's units, which are recognized by layer names."""
 
 from __future__ import annotations
 
@@ -20,14 +20,17 @@ _PART = re.compile(
 
 
 def build_unit_graph(layers: Any) -> Any:
-    """Build the graph of the units of a Cerebros network; None for any other network.
+    """Build the graph of a Cerebros network's units; return None for any other network.
 
-    A unit consists of all its layers: gates, merge, batch normalization or dropout, Dense. An input
-    includes every layer before the first unit that reads it; an output, every layer after its
-    merge.
+    A unit includes all of its layers: gates, merge, batch normalization or dropout, and Dense
+    layers. An input also includes all layers before the first unit that reads it, and an output
+    includes all layers after its merge.
 
     Args:
-        layers: Result of :func:`~nas.drawing.layer_graph.build_layer_graph`.
+        layers: Layer graph from :func:`~nas.drawing.layer_graph.build_layer_graph`.
+
+    Returns:
+        A graph with the attributes that :mod:`.plan_graph` describes.
     """
     parts = {
         node: match
@@ -41,7 +44,7 @@ def build_unit_graph(layers: Any) -> Any:
 
 
 class _Units:
-    """Units to which the layers of a network belong; None for a layer that belongs to no unit."""
+    """Assignment of a network's layers to units, inferred from layer names and sources."""
 
     def __init__(self, layers: Any, parts: dict[str, re.Match[str]]) -> None:
         self._layers = layers
@@ -63,7 +66,7 @@ class _Units:
         self._output_level = 1 + max(levels, default=last - 1)
 
     def is_complete(self) -> bool:
-        """Return whether every layer belongs to a unit, and every output has one Dense layer."""
+        """Return whether each layer belongs to a unit and each output has one Dense layer."""
         if None in self._unit_of.values() or not self._inputs:
             return False
         return all(len(self._list_dense_layers(unit)) == 1 for unit in self._list_outputs())
@@ -87,7 +90,7 @@ class _Units:
         return graph
 
     def _infer_unit(self, node: str) -> str | None:
-        """Infer the unit of a layer from its sources; None if they belong to several units."""
+        """Infer a layer's unit from its sources; return None if these belong to several units."""
         sources = list(self._layers.predecessors(node))
         if not sources:
             self._inputs.append(node)
@@ -100,7 +103,7 @@ class _Units:
         return node if unit in self._hidden else unit
 
     def _list_outputs(self) -> list[str]:
-        """List the output units in the order of the model."""
+        """Return the names of the output units in the model's order."""
         nodes = [*self._layers.graph["outputs"], *self._layers]
         units = dict.fromkeys(self._unit_of[node] for node in nodes)
         return [u for u in units if u and u not in self._hidden and u not in self._inputs]

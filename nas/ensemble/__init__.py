@@ -1,1 +1,1 @@
-"""Ensembles: greedy selection, scores, calibration, and simple models beside them."""
+"""Ensembles: greedy selection, scoring, calibration and simple baseline models."""

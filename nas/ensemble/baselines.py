@@ -1,6 +1,6 @@
-"""Scores of simple models on the rows that a search validates on: what a network must beat.
+"""Baselines: simple models that predict a search's validation rows, for comparison.
 
-They are the mean or the shares of the classes, a linear model with a tuned penalty, and boosted
+They are a constant (the mean or the class shares), a linear model with a tuned penalty, and boosted
 trees with the defaults of scikit-learn's HistGradientBoosting.
 """
 
@@ -29,7 +29,7 @@ WORDS = {
     BOOSTING: "boosted trees",
 }
 
-# Rows that a linear model is fitted to. More hardly change it.
+# Maximum number of rows that a linear model is fitted to. More rows hardly change it.
 _MOST_LINEAR = 20_000
 _PENALTIES = np.logspace(-2, 4, 13)
 _INVERSE_PENALTIES = (0.01, 0.1, 1.0, 10.0)
@@ -43,16 +43,17 @@ def predict_baselines(
     classes: int | None,
     stop: threading.Event | None = None,
 ) -> Iterator[tuple[str, list[np.ndarray]]]:
-    """Fit simple models, and predict the validation rows of each fold.
+    """Fit simple models, and yield their predictions for the validation rows of each fold.
 
     Args:
-        rows: The rows, with as many folds as the search. Each model is fitted for each fold.
-        fronts: Layout of the matrix of each input.
+        rows: Rows of the search; each model is fitted once per fold.
+        fronts: Matrix layout of each network input.
         classes: Number of classes; None for a regression.
-        stop: Event after which no further model is fitted.
+        stop: Event that prevents further fits once it is set; None to fit all models.
 
     Yields:
-        Name and predictions by fold of each model, without models that failed, which the log says.
+        The name of a model, and its predictions of shape ``(rows, width)`` for each fold. Models
+        that fail are logged and skipped.
     """
     models = {CONSTANT: _predict_constant, LINEAR: _predict_linear, BOOSTING: _predict_boosting}
     for name, predict in models.items():
@@ -71,12 +72,12 @@ def predict_baselines(
 
 
 def describe_rank(scores: Mapping[str, float], best: float, sign: float) -> str | None:
-    """Say in words if a simple model is as good as a search; None if it is not.
+    """Return a phrase about the best baseline that equals or beats a search; None if none does.
 
     Args:
-        scores: Scores of the simple models.
+        scores: Scores of the baselines by name.
         best: Score of the search on the same rows.
-        sign: 1 if a score is to be minimized, else -1.
+        sign: 1 if the score is minimized, -1 if it is maximized.
     """
     better = [name for name, score in scores.items() if sign * score <= sign * best]
     if not better:
@@ -86,7 +87,11 @@ def describe_rank(scores: Mapping[str, float], best: float, sign: float) -> str 
 
 
 class _Split(NamedTuple):
-    """Rows to fit and to predict: numbers with flags, codes of categories, and labels to fit."""
+    """Training and prediction rows of a baseline.
+
+    ``numbers`` holds numeric features and flags, ``codes`` category codes, and ``y`` the training
+    labels. ``new_numbers`` and ``new_codes`` are the features of the rows to predict.
+    """
 
     numbers: np.ndarray
     codes: np.ndarray
@@ -112,7 +117,7 @@ def _split_codes(
 
 
 def _predict_constant(split: _Split, classes: int | None) -> np.ndarray:
-    """Predict the mean, or the shares of the classes."""
+    """Predict the mean label or the class shares for every row."""
     if classes is None:
         shares = split.y.mean(axis=0)
     else:
@@ -170,7 +175,7 @@ def _predict_boosting(split: _Split, classes: int | None) -> np.ndarray:
 
 
 def _to_outputs(model: Any, x: np.ndarray, classes: int) -> np.ndarray:
-    """Return probabilities in the form of a network's output."""
+    """Return probabilities of shape ``(rows, classes)``, or ``(rows, 1)`` for two classes."""
     found = model.predict_proba(x)
     probabilities = np.zeros((len(x), classes))
     probabilities[:, model.classes_.astype(int)] = found

@@ -12,16 +12,17 @@ _LOSSES = (
     "categorical_crossentropy",
 )
 EPSILON = 1e-7
-"""Distance from 0 and 1 to which probabilities are clipped, as in Keras."""
+"""Minimum distance from 0 and 1 that clipped probabilities keep, as in Keras."""
 
 
 def find_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Find the temperature by which log-odds are divided so that the log loss is least.
+    """Find the temperature that minimizes the log loss when log-odds are divided by it.
 
     Args:
-        probabilities: Shape ``(rows, 1)`` for two classes, else ``(rows, classes)`` with a sum
-            of 1.
-        labels: Class indices ``(rows, 1)``, or as many values of 0 and 1 as probabilities.
+        probabilities: Shape ``(rows, 1)`` for two classes; otherwise ``(rows, classes)``, with
+            rows that sum to 1.
+        labels: Class indices of shape ``(rows, 1)``, or values of 0 and 1 in the shape of
+            ``probabilities``.
 
     Returns:
         The temperature, from 1/3 to 3; 1 if there are fewer than 100 rows.
@@ -34,7 +35,7 @@ def find_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def apply(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Divide the log-odds of probabilities by a temperature."""
+    """Return float64 probabilities of the same shape, with log-odds divided by a temperature."""
     p = np.clip(probabilities.astype(np.float64), EPSILON, 1 - EPSILON)
     if p.shape[1] == 1:
         return np.asarray(1 / (1 + np.exp(-(np.log(p) - np.log1p(-p)) / temperature)))
@@ -44,13 +45,16 @@ def apply(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def compute_log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the mean log loss."""
+    """Return the mean log loss; for the arrays' shapes, see :func:`find_temperature`."""
     chosen = _choose(np.clip(probabilities, EPSILON, 1 - EPSILON), labels)
     return float(-np.mean(np.log(chosen)))
 
 
 def compute_ece(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the expected calibration error, in ten bins of equal numbers of rows."""
+    """Return the expected calibration error over ten bins with equal numbers of rows.
+
+    For the arrays' shapes, see :func:`find_temperature`.
+    """
     if probabilities.shape[1] == 1:
         confidence, hit = probabilities[:, 0], labels[:, 0]
     else:
@@ -63,7 +67,7 @@ def compute_ece(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _choose(p: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the probability of the label of each row."""
+    """Return the predicted probability of each row's label."""
     if p.shape[1] == 1:
         return np.where(labels > 0.5, p, 1 - p)[:, 0]
     if labels.shape[1] == 1:
@@ -72,5 +76,5 @@ def _choose(p: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def is_calibrated(loss: str) -> bool:
-    """Return whether outputs trained with a loss are probabilities to calibrate."""
+    """Return whether outputs trained with the loss of that name are probabilities to calibrate."""
     return loss in _LOSSES

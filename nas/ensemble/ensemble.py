@@ -1,4 +1,4 @@
-"""Ensemble that a search has selected, as frozen values."""
+"""Immutable record of the ensemble that a search has selected."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import msgspec
 
 
 class Member(msgspec.Struct, frozen=True):
-    """Configuration in an ensemble.
+    """Member of an ensemble: a configuration with its weight.
 
     Attributes:
-        configuration: Name of its first trial.
-        trials: Names of its trials, one for each fold that it was trained on, from fold 0; the
-            configuration predicts their mean.
-        weight: Its weight; those of all members have a sum of 1.
-        score: Its score alone.
+        configuration: Name of the configuration, which is that of its first trial.
+        trials: Names of its trials, one per fold that it was trained on, from fold 0; the
+            configuration's prediction is the mean over these trials.
+        weight: Its weight; the weights of all members sum to 1.
+        score: Value of the objective when the member is used alone.
     """
 
     configuration: str
@@ -23,26 +23,25 @@ class Member(msgspec.Struct, frozen=True):
 
 
 class Ensemble(msgspec.Struct, frozen=True):
-    """Weighted mean of the predictions of several configurations.
+    """Ensemble whose prediction is the weighted mean of its members' predictions.
 
     Attributes:
-        members: The configurations, with the greatest weight first.
-        score: Objective of the ensemble on the rows that it was selected on. No network has been
-            trained on the rows that it predicts there; by how much the choice of the best epochs
-            makes the predictions of folds too good is added. The selection still makes it a little
-            better than it is.
-        best_score: Objective of the best configuration on these rows.
+        members: The members, in order of descending weight.
+        score: Value of the objective on the rows that were used to select the ensemble; no network
+            predicts rows that it was trained on. The score is corrected for the choice of the best
+            epoch in each fold, but not for the selection, so it is slightly too good.
+        best_score: Value of the objective for the best single configuration on these rows.
         rows: Number of these rows.
-        folds: Number of folds that they come from; 1 for a validation split.
-        temperature: Temperature that log-odds are divided by; 1 for none.
-        calibration: ``log_loss`` and ``ece`` (expected calibration error) without and with the
-            temperature; empty unless the output is calibrated.
-        baselines: Objective of simple models on these rows: ``constant`` (the mean, or the shares
-            of the classes), ``linear`` and ``boosting``.
-        metrics: The usual metrics on these rows (:mod:`.usual_metrics`), of the ``ensemble`` and of
-            each baseline, by name; empty unless there is one output of numbers or of classes.
-        bounds: Least and greatest label of each value of each output of a regression, to which
-            predictions are clipped; empty for other outputs.
+        folds: Number of folds that these rows come from; 1 for a validation split.
+        temperature: Temperature by which log-odds are divided; 1 leaves them unchanged.
+        calibration: ``log_loss`` and ``ece`` (expected calibration error), each without and with
+            the temperature; empty if the output is not calibrated.
+        baselines: Value of the objective for each baseline on these rows: ``constant`` (the mean or
+            the class shares), ``linear`` and ``boosting``.
+        metrics: The usual metrics on these rows (see :mod:`.usual_metrics`) for ``ensemble`` and
+            each baseline, by name; empty unless there is a single output, of numbers or classes.
+        bounds: Minimum and maximum label for each value of each output of a regression, to which
+            predictions are clipped; empty if they are not clipped.
     """
 
     members: tuple[Member, ...]
@@ -63,5 +62,5 @@ class Ensemble(msgspec.Struct, frozen=True):
 
     @property
     def weights(self) -> dict[str, float]:
-        """Weight of each configuration by name."""
+        """Weight of each member by configuration name."""
         return {member.configuration: member.weight for member in self.members}

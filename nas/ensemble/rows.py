@@ -1,4 +1,4 @@
-"""Rows of a search by fold, in the memory of the driver."""
+"""Rows of a search by fold, in the driver's memory."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Rows(NamedTuple):
     """Rows in memory.
 
     Attributes:
-        x: An array ``(rows, ...)`` for each input.
-        y: An array ``(rows, width)`` for each output.
-        weights: Sample weights ``(rows,)``; None without.
+        x: An array of shape ``(rows, ...)`` for each input.
+        y: An array of shape ``(rows, width)`` for each output.
+        weights: Sample weights of shape ``(rows,)``; None if the data has none.
     """
 
     x: list[np.ndarray]
@@ -35,13 +35,13 @@ class Rows(NamedTuple):
 
 @dataclass(frozen=True)
 class FoldRows:
-    """Rows of a search by fold, read from the store when they are needed.
+    """Rows of a search by fold, read from the store on demand.
 
     Attributes:
         store: Store of the run.
         manifest: Description of the prepared data.
         layout: Columns of inputs and outputs.
-        folds: Number of folds of the search; 1 for the validation split alone.
+        folds: Number of folds of cross-validation; 1 if there is only the validation split.
     """
 
     store: Store
@@ -50,7 +50,7 @@ class FoldRows:
     folds: int
 
     def read(self, phase: Phase, fold: int) -> Rows:
-        """Read the rows that train or validate in a fold."""
+        """Read the training or validation rows of a fold, up to :data:`MOST_ROWS` of them."""
         spec = TrialSpec("", 0, "keras", "", 0, 1, 1, fold=fold, folds=self.folds)
         share = max(1, MOST_ROWS // len(self._partitions))
         chunks = [
@@ -71,12 +71,15 @@ class FoldRows:
         return [self.read(Phase.VALIDATE, fold) for fold in range(self.folds)]
 
     def get_labels(self, folds: int) -> list[np.ndarray]:
-        """Return the labels of each output, of the validation rows of the first folds."""
+        """Return each output's labels for the validation rows of the first ``folds`` folds."""
         parts = zip(*(rows.y for rows in self.held_out[:folds]), strict=True)
         return [np.concatenate(each) for each in parts]
 
     def get_weights(self, folds: int) -> np.ndarray | None:
-        """Return the sample weights of the validation rows of the first folds; None without."""
+        """Return the sample weights of the validation rows of the first ``folds`` folds.
+
+        Return None if the data has no sample weights.
+        """
         weights = [rows.weights for rows in self.held_out[:folds] if rows.weights is not None]
         return np.concatenate(weights) if weights else None
 

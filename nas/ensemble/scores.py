@@ -1,4 +1,4 @@
-"""Scores of predictions by the objective of a search, as functions to minimize."""
+"""Functions that score predictions by a search's objective; lower is better."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ def make_score(
     custom_objects: Mapping[str, Any] | None = None,
     weights: np.ndarray | None = None,
 ) -> Callable[[Predictions], float]:
-    """Make the function that scores predictions.
+    """Make a function that scores predictions by a search's objective.
 
     Args:
-        program: Program of a network of the search, with its losses and metrics.
-        labels: Labels of each output.
+        program: Serialized network of the search, with its losses and metrics.
+        labels: Labels of each output, of shape ``(rows, width)``.
         objective: Objective of the search.
-        custom_objects: Custom losses and metrics by name.
-        weights: Sample weights, as Keras applies them to losses; None for 1.
+        custom_objects: Custom losses and metrics by name; None if there are none.
+        weights: Sample weights of shape ``(rows,)``, which Keras applies to losses; None to weight
+            all rows equally.
 
     Returns:
-        Function of predictions to a score, the lower the better.
+        Function that maps predictions to a score; lower is better.
     """
     losses = _find_loss(program, labels) if objective.name == "val_loss" else None
     if losses is not None:
@@ -64,7 +65,7 @@ def make_score(
 def _find_loss(
     program: str, labels: Sequence[np.ndarray]
 ) -> Callable[[Predictions], np.ndarray] | None:
-    """Return the usual losses of a single output, by row, computed by NumPy; None for others."""
+    """Return a NumPy function that computes a common loss for each row; None for other losses."""
     if len(labels) > 1:
         return None
     loss = get_loss_name(program)
@@ -84,7 +85,10 @@ def _find_loss(
 
 
 def get_loss_name(program: str) -> str:
-    """Return the name of the loss of a network's single output in lower case; empty if unknown."""
+    """Return the name of a single-output network's loss in snake case.
+
+    The name is empty if the loss is unknown or has other than default settings.
+    """
     loss = json.loads(program)["compile"].get("loss")
     if isinstance(loss, str):
         return _NAMES.get(loss, loss)

@@ -10,7 +10,7 @@ import numpy as np
 Predictions = list[np.ndarray]
 """Predictions of one configuration: an array of shape ``(rows, width)`` for each output."""
 
-# Number of rounds. More only refine the weights, in steps of a twenty-fifth.
+# Number of rounds. More rounds would only refine the weights, whose steps are about 1/25.
 _ROUNDS = 25
 
 
@@ -20,20 +20,20 @@ def select(
     size: int,
     penalties: Sequence[float],
 ) -> dict[int, float]:
-    """Select members with weights, by adding the member that improves the score most.
+    """Select an ensemble by repeatedly adding the candidate that yields the best score.
 
-    A member may be added again, which raises its weight. The score of an ensemble is that of its
-    predictions and the weighted mean of its members' penalties.
+    A candidate may be added several times, which raises its weight. The ensemble's score is that of
+    its mean predictions plus the weighted mean of its members' penalties.
 
     Args:
         predictions: Predictions of each candidate for the same rows, which it was not trained on.
-        score: Score of predictions, to be minimized.
-        size: Maximum number of different members.
-        penalties: What to add to the score of each candidate.
+        score: Function that scores predictions; lower is better.
+        size: Maximum number of distinct members.
+        penalties: Number to add to the score of each candidate.
 
     Returns:
-        Weights by index of the candidate, with a sum of 1. Their score is at most that of the best
-        candidate.
+        Weights by candidate index, which sum to 1. The ensemble's score is at most that of the
+        best candidate.
     """
     scores = [score(each) + more for each, more in zip(predictions, penalties, strict=True)]
     chosen = [int(np.nanargmin(scores))]

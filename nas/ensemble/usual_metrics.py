@@ -1,4 +1,4 @@
-"""Metrics that people use, of predictions of held-out rows."""
+"""Common metrics for predictions of held-out rows."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ NAMES = {
     "log_loss": "log loss",
     "f1": "F1",
 }
-"""Names of the metrics as they are shown."""
+"""Display names of the metrics."""
 
 
 def compute_usual_metrics(
     labels: np.ndarray, predictions: np.ndarray, classes: int | None
 ) -> dict[str, float]:
-    """Compute the usual metrics of one output, as scikit-learn does.
+    """Compute the usual metrics of one output with scikit-learn.
 
     Args:
         labels: Numbers of shape ``(rows, width)``, or class indices of shape ``(rows, 1)``.
-        predictions: Numbers of the same shape; or probabilities, of shape ``(rows, 1)`` for two
-            classes and otherwise ``(rows, classes)``.
-        classes: Number of classes; None for numbers.
+        predictions: Numbers of the labels' shape, or probabilities of shape ``(rows, 1)`` for two
+            classes and ``(rows, classes)`` for more.
+        classes: Number of classes; None for a regression.
 
     Returns:
-        ``rmse``, ``mae`` and ``r2``; or ``accuracy``, ``auc`` (one against the rest, if all classes
-        occur), ``log_loss`` and ``f1`` (of the second of two classes, or the mean over classes).
+        ``rmse``, ``mae`` and ``r2`` for a regression. For classes: ``accuracy``, ``auc``
+        (one-vs-rest, only if all classes occur), ``log_loss``, and ``f1`` (of the second class if
+        there are two, otherwise the mean over classes).
     """
     from sklearn import metrics
 

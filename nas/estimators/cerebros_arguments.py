@@ -1,4 +1,4 @@
-"""Checks of the arguments of :class:`nas.SimpleCerebrosRandomSearch`."""
+"""Validation of the arguments of :class:`nas.SimpleCerebrosRandomSearch`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ Shape = tuple[int, ...]
 
 
 def to_arrays(name: str, value: Any) -> list[np.ndarray]:
-    """Convert a list of arrays or tensors; raise ArgumentError unless row counts are equal."""
+    """Convert a list of arrays or tensors to NumPy arrays.
+
+    Raises ArgumentError, which names the argument ``name``, unless all have equally many rows.
+    """
     if not isinstance(value, list | tuple) or not value:
         raise ArgumentError(
             f"{name} must be a list of arrays, one for each input or output, but got "
@@ -53,7 +56,11 @@ def check_shapes(
     x: Sequence[np.ndarray],
     y: Sequence[np.ndarray],
 ) -> list[int]:
-    """Return the number of values per output; raise ArgumentError if shapes do not fit arrays."""
+    """Return the number of values of each output, after comparing the shapes with the arrays.
+
+    ``x`` and ``y`` have one array per input and output, with the rows on the first axis. Raises
+    ArgumentError if a shape does not match its array.
+    """
     inputs = _parse_shapes("input_shapes", input_shapes, "training_data", len(x))
     outputs = _parse_shapes("output_shapes", output_shapes, "labels", len(y))
     if len(x[0]) != len(y[0]):
@@ -78,7 +85,7 @@ def check_shapes(
 
 
 def warn_of_leaks(x: Sequence[np.ndarray], y: Sequence[np.ndarray]) -> None:
-    """Warn of each feature that equals a label, because a network would only copy it."""
+    """Warn about each feature that is identical to a label: a network would only copy it."""
     for i, array in enumerate(x):
         features = array.reshape(len(array), -1)
         for j, labels in enumerate(y):
@@ -105,7 +112,7 @@ def get_activation_name(name: str, value: Any) -> str:
 
 
 def for_each_output(name: str, value: Any, count: int) -> list[Any]:
-    """Return one value per output, from a list with one each or a single value for all."""
+    """Return a list with one value per output, given such a list or a single value for all."""
     if not isinstance(value, list | tuple):
         return [value] * count
     if len(value) != count:
@@ -117,7 +124,7 @@ def for_each_output(name: str, value: Any, count: int) -> list[Any]:
 
 
 def metrics_for_each_output(metrics: Any, count: int) -> list[list[Any]]:
-    """Return the metrics of each output, from nested lists or one list for all."""
+    """Return a list of metrics per output, given one list per output or a single list for all."""
     if not isinstance(metrics, list | tuple):
         raise ArgumentError(f"metrics must be a list of Keras metrics, but got {metrics!r}")
     nested = [isinstance(each, list | tuple) for each in metrics]

@@ -1,4 +1,4 @@
-"""Files that a search of moieties writes to its folder: a table and drawings."""
+"""Output files of a search of moieties: a table of results, and drawings of networks."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from nas.results.result import ModelSelectionResult
 def write_drawings(
     result: ModelSelectionResult, folder: Path, graphs: Path | None, tries: int
 ) -> dict[str, str]:
-    """Write a drawing of each network that could be built, and return the paths by trial.
+    """Write an SVG drawing of each network that could be built; return the paths by trial ID.
 
-    ``graphs`` is an absolute folder, or one relative to ``folder``; None for no drawings. ``tries``
-    is the number of trials per moiety.
+    ``graphs`` is an absolute folder, or one relative to ``folder``; None writes no drawings.
+    ``tries`` is the number of trials per moiety.
     """
     if graphs is None:
         return {}
@@ -35,7 +35,11 @@ def write_drawings(
 def write_results(
     result: ModelSelectionResult, path: Path, drawings: dict[str, str], tries: int
 ) -> None:
-    """Write a CSV file with a row for each trial, in the order of the leaderboard."""
+    """Write a CSV file with a row for each trial, in the order of the leaderboard.
+
+    ``drawings`` are the results of :func:`write_drawings`; ``tries`` is the number of trials per
+    moiety.
+    """
     trials = {trial.trial_id: trial for trial in result.trials}
     metrics = list(dict.fromkeys(name for trial in result.trials for name in trial.history))
     rows = []

@@ -39,12 +39,13 @@ from nas.tuners.algorithms.moiety import MoietyTuner
 
 
 class DenseUnit:
-    """Marker for hidden units of one Dense layer: ``unit_type=DenseUnit``. Never instantiated."""
+    """Marker class for hidden units that consist of one Dense layer; it is never instantiated."""
 
 
 class SimpleCerebrosRandomSearch:
-    """Random search of Cerebros networks on arrays: moieties are drawn, each in several wirings.
+    """Random search for Cerebros networks on arrays.
 
+    Moieties (levels, units and neurons) are drawn at random, and each is tried in several wirings.
     Argument names follow the original (David Thrower, cerebros-core-algorithm-alpha), and the
     defaults are its published near-optimal values. Call :meth:`run_random_search` to train.
     Differences from the original:
@@ -54,7 +55,7 @@ class SimpleCerebrosRandomSearch:
     - Validation rows are drawn with the seed; the original takes the last ones.
     - ``seed``, ``patience``, the gates and the lateral decay take effect; a misspelled argument
       raises TypeError.
-    - The reported value belongs to the weights that are kept.
+    - The reported value is that of the weights that are kept.
 
     Arguments that are not listed here bound the networks. They have the names, meanings and
     defaults of :class:`nas.CerebrosSpace`.
@@ -71,17 +72,17 @@ class SimpleCerebrosRandomSearch:
         direction: ``"minimize"`` or ``"maximize"``.
         metric_to_rank_by: Metric to optimize, for example ``"val_loss"``. With several outputs,
             ``"val_output_0_root_mean_squared_error"`` and so on.
-        activation: Activation of the hidden units, from Keras or by name.
-        final_activation: Activation of the outputs, from Keras, by name, or None; or a list with
-            one activation per output.
+        activation: Activation of the hidden units, a Keras function or its name.
+        final_activation: Activation of the outputs, a Keras function, its name, or None (linear);
+            or a list with one activation per output.
         number_of_architecture_moities_to_try: Number of moieties (levels, units and neurons) to
             draw. The original has this spelling.
         number_of_tries_per_architecture_moity: Number of wirings of each moiety, each trained from
             new initial weights.
-        number_of_generations: Checked, but without effect, as in the original.
+        number_of_generations: Validated, but has no effect, as in the original.
         seed: Seed of all random numbers.
-        gate_activation_function: Activation of the gates: :func:`simple_sigmoid`, or an activation
-            from Keras or its name.
+        gate_activation_function: Activation of the gates: :func:`simple_sigmoid`, or a Keras
+            function or its name.
         learning_rate: Learning rate of Adam.
         loss: Keras loss, by name or as an object; or a list with one loss per output.
         metrics: Keras metrics, by name or as objects, for every output; or a list of lists, one per
@@ -242,7 +243,7 @@ class SimpleCerebrosRandomSearch:
         0), ``epochs``, ``parameters``, ``seconds``, ``status``, ``error`` and ``picture``.
 
         Returns:
-            The best network's ``metric_to_rank_by``, for the weights that are kept.
+            Value of ``metric_to_rank_by`` for the best network, with the weights that are kept.
 
         Raises:
             DataError, StoreError, BackendError: If data, store or workers cannot be used; raised
@@ -279,12 +280,12 @@ class SimpleCerebrosRandomSearch:
         return self._result
 
     def get_best_model(self) -> keras.Model:
-        """Return the best network, with the weights that the reported value belongs to.
+        """Return the best network, with the weights for which the best value was reported.
 
         It takes the features without any scaling and returns outputs in the units of the labels.
 
         Raises:
-            NotFittedError: Before :meth:`run_random_search`.
+            NotFittedError: If :meth:`run_random_search` has not returned yet.
         """
         return self.result.best_model
 

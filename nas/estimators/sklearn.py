@@ -1,4 +1,4 @@
-"""CerebrosClassifier and CerebrosRegressor: searches in memory as scikit-learn estimators."""
+"""CerebrosClassifier and CerebrosRegressor: in-memory searches as scikit-learn estimators."""
 
 from __future__ import annotations
 
@@ -89,10 +89,10 @@ class _SearchEstimator(BaseEstimator):
         self.time_column = time_column
 
     def export_model(self) -> keras.Model:
-        """Return the best network as a ``keras.Model``, which Keras alone saves and loads.
+        """Return the fitted model as a ``keras.Model`` that Keras loads without this package.
 
-        If ``fit`` was given a DataFrame, its inputs are the raw columns by name; see
-        :meth:`nas.ModelSelectionResult.export_model`. Otherwise it is ``model_``.
+        If ``fit`` was given a DataFrame, the inputs are its raw columns by name; see
+        :meth:`nas.ModelSelectionResult.export_model`. Otherwise, the model is ``model_``.
         """
         check_is_fitted(self)
         if self._table is None:
@@ -107,9 +107,9 @@ class _SearchEstimator(BaseEstimator):
         return tags
 
     def _validate(self, X: Any, y: Any, **checks: Any) -> tuple[Any, np.ndarray]:
-        """Return the features, as an array without NaN or as a raw table, and the labels.
+        """Validate and return the features (an array without NaN, or a raw table) and labels.
 
-        ``checks`` are arguments of scikit-learn's check of labels.
+        ``checks`` are arguments of scikit-learn's ``validate_data``.
         """
         X, groups = self._split_groups(X)
         is_split = groups is not None or self.time_column is not None
@@ -131,7 +131,10 @@ class _SearchEstimator(BaseEstimator):
         return X, y
 
     def _split_groups(self, X: Any) -> tuple[Any, pd.Series | None]:
-        """Return rows without the column of groups, as pandas if from Arrow; and that column."""
+        """Return the rows without the group column, and that column (None if there is none).
+
+        The rows of an Arrow table are returned as a pandas DataFrame.
+        """
         if isinstance(X, pa.Table):
             X = to_frame(X, "X")
         if self.group_column is None:
@@ -206,7 +209,7 @@ class _SearchEstimator(BaseEstimator):
         return np.asarray(outputs[: len(inputs)], dtype=np.float64)
 
     def _encode(self, X: Any) -> np.ndarray:
-        """Convert rows to the input of the network."""
+        """Convert rows to the network's input matrix, of shape ``(rows, width)``."""
         if isinstance(X, pa.Table):
             X = to_frame(X, "X")
         if self.group_column is not None and isinstance(X, pd.DataFrame):
@@ -228,9 +231,10 @@ class _SearchEstimator(BaseEstimator):
         return matrix
 
     def _sort_columns(self, X: pd.DataFrame) -> pd.DataFrame:
-        """Return a table with the columns of ``fit``, in any order, in the order of ``fit``.
+        """Return a DataFrame with its columns in the order of ``fit``.
 
-        Other tables are returned unchanged; scikit-learn checks their names.
+        If its columns are not those of ``fit``, it is returned unchanged; scikit-learn checks the
+        names.
         """
         by_name = {str(name): number for number, name in enumerate(X.columns)}
         if len(by_name) < X.shape[1] or set(by_name) != set(self._columns):
@@ -251,9 +255,9 @@ class _SearchEstimator(BaseEstimator):
 
 
 def _is_matrix(X: pd.DataFrame) -> bool:
-    """Return whether a DataFrame is an array of numbers, whose columns have no names.
+    """Return whether a DataFrame has only columns of numbers, and none has a string as its name.
 
-    scikit-learn requires the same predictions as for the array.
+    scikit-learn requires the same predictions for such a DataFrame as for an array.
     """
     is_named = any(isinstance(name, str) for name in X.columns)
     kinds = {"O" if not isinstance(each, np.dtype) else each.kind for each in X.dtypes}
@@ -261,7 +265,7 @@ def _is_matrix(X: pd.DataFrame) -> bool:
 
 
 def _name_label(columns: Sequence[str]) -> str:
-    """Return a name for the label that no column has."""
+    """Return a name for the label that is not among the column names."""
     name = "target"
     while name in columns:
         name += "_"
@@ -269,7 +273,7 @@ def _name_label(columns: Sequence[str]) -> str:
 
 
 class CerebrosClassifier(ClassifierMixin, _SearchEstimator):
-    """Classifier that searches for the best network; classes are of any type (numbers, strings).
+    """Classifier that searches for the best network; classes may be numbers, strings and so on.
 
     Features are an array of numbers, or a pandas DataFrame with columns of any type: numbers,
     booleans, strings, categories, dates, and missing values in all of them. A DataFrame needs no
@@ -287,7 +291,7 @@ class CerebrosClassifier(ClassifierMixin, _SearchEstimator):
         tuner_options: Options of the named tuner; None for its defaults.
         objective: Metric to optimize: a name, or a ``keras_tuner.Objective``.
         validation: Fraction of validation rows, drawn at random in proportion to the classes;
-            ``"auto"`` for a fifth, and for cross-validation of the best configurations of tables.
+            ``"auto"`` for a fifth, and cross-validation of the best configurations of small tables.
         space: Search space, ``nas.TabularSpace()`` or ``nas.CerebrosSpace()``; ``"auto"`` for the
             former if ``fit`` is given a table, and for the latter if it is given an array.
         num_workers: Number of trials that train at the same time, in threads of this process.
@@ -314,7 +318,7 @@ class CerebrosClassifier(ClassifierMixin, _SearchEstimator):
         result_: The ``ModelSelectionResult``: leaderboard, histories and more. Pickles and copies
             of the estimator lack it.
         n_features_in_: Number of features in ``fit``.
-        feature_names_in_: Names of the features, if all are strings.
+        feature_names_in_: Names of the features in ``fit``; only set if all are strings.
         classes_: The classes, sorted.
     """
 
@@ -355,8 +359,8 @@ class CerebrosClassifier(ClassifierMixin, _SearchEstimator):
     def predict_proba(self, X: Any) -> np.ndarray:
         """Predict class probabilities, of shape ``(rows, classes)``, ordered as ``classes_``.
 
-        Columns of a DataFrame may be in another order than in ``fit``. A category that ``fit`` did
-        not have counts as a rare one, and a missing value as missing.
+        The columns of a DataFrame may be in another order than in ``fit``. Categories that did not
+        occur in ``fit`` are treated as rare ones; missing values are allowed.
         """
         outputs = self._predict_outputs(X)
         return np.hstack([1 - outputs, outputs]) if outputs.shape[1] == 1 else outputs
@@ -368,7 +372,7 @@ class CerebrosClassifier(ClassifierMixin, _SearchEstimator):
 
 
 def _name_class(value: Any) -> Any:
-    """Return a class as a search names it: integral floats as integers, dates as strings."""
+    """Return a class as a search represents it: integral floats as integers, dates as strings."""
     value = value.item() if isinstance(value, np.generic) and value.dtype.kind != "M" else value
     if isinstance(value, float) and value.is_integer():
         return int(value)
@@ -395,7 +399,7 @@ def _check_comparable(classes: np.ndarray) -> None:
 
 
 class CerebrosRegressor(RegressorMixin, _SearchEstimator):
-    """Regressor that searches for the best network, for one or several numbers per row.
+    """Regressor that searches for the best network, to predict one or several numbers per row.
 
     Arguments and attributes are those of :class:`CerebrosClassifier`, except for ``classes_``.
     """
@@ -424,7 +428,7 @@ class CerebrosRegressor(RegressorMixin, _SearchEstimator):
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """Predict the numbers of each row, in the shape of the ``y`` of ``fit``."""
+        """Predict numbers, of shape ``(rows,)`` or ``(rows, outputs)`` like ``y`` in ``fit``."""
         outputs = self._predict_outputs(X)
         return outputs[:, 0] if self._is_flat else outputs
 

@@ -18,8 +18,8 @@ def search_in_store(
 ) -> ModelSelectionResult:
     """Run a search in a store, given as an object, a URL or a folder; None for a temporary folder.
 
-    The temporary folder is deleted with the result, at the end of the process, or at once if the
-    search fails.
+    The temporary folder is deleted when the result is garbage-collected, at the end of the process,
+    or immediately if the search fails.
     """
     if isinstance(store, Store):
         return search(store)

@@ -1,4 +1,4 @@
-"""Analysis of bytecode for names and attributes that code changes: their values are mutable."""
+"""Bytecode analysis that finds the names and attributes that code changes (mutable values)."""
 
 from __future__ import annotations
 
@@ -74,13 +74,13 @@ class Changes:
     elsewhere: set[str] = field(default_factory=set)
 
     def add(self, other: Changes) -> None:
-        """Add the changes of other code."""
+        """Add the changes that other code makes."""
         for each in fields(self):
             getattr(self, each.name).update(getattr(other, each.name))
 
 
 class Step(NamedTuple):
-    """Instruction, with the stack depths ``before`` and ``after`` it."""
+    """Bytecode instruction with the stack depths ``before`` and ``after`` it."""
 
     opname: str
     opcode: int
@@ -93,12 +93,13 @@ class Step(NamedTuple):
 def find_changes(
     code: types.CodeType, values: Mapping[str, Any], is_custom: Callable[[Any], bool]
 ) -> Changes:
-    """Find the changes that code makes, including functions and classes inside it.
+    """Find the changes that code makes, including nested functions and classes.
 
     Args:
-        code: Code of a function.
-        values: Values of outer variables by name; names in closures have the prefix "cell ".
-        is_custom: Returns whether a value is custom code, which may change its arguments.
+        code: Code object of a function.
+        values: Values of outer variables by name; closure variables have the prefix "cell ".
+        is_custom: Function that returns whether a value is custom code, which may change its
+            arguments.
     """
     total = Changes()
     for each in iterate_codes(code):
@@ -123,7 +124,7 @@ def find_changes(
 
 
 def _find_start(steps: list[Step], index: int, depth: int) -> int:
-    """Find the first step of the expression that leaves its value at stack depth ``depth``."""
+    """Return the index of the first step of the expression whose value is at ``depth``."""
     index -= 1
     while index > 0 and steps[index].before >= depth:
         index -= 1
@@ -187,7 +188,7 @@ def _add_call(
     code: types.CodeType,
     is_custom: Callable[[str], bool],
 ) -> None:
-    """Add the arguments of a call of custom code, and the attributes that setattr() sets."""
+    """Add the arguments of a call to custom code, and the attributes that ``setattr()`` sets."""
     inside = steps[_find_start(steps, index, steps[index].after) : index]
     inside = [each for each in inside if each.opname not in _CALLS]
     loads = [n for n, each in enumerate(inside) if each.opname in _OUTER | _LOCAL]
@@ -217,7 +218,7 @@ def _get_key(step: Step) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def read_steps(code: types.CodeType) -> tuple[list[Step], dict[int, int]]:
-    """Read the steps of code, without docstrings and annotations.
+    """Return the steps of a code object, without docstrings and annotations.
 
     Also return the index of each step by bytecode offset.
     """
@@ -255,7 +256,7 @@ def read_steps(code: types.CodeType) -> tuple[list[Step], dict[int, int]]:
 
 
 def _split_joined(joined: dis.Instruction, before: int) -> Iterator[Step]:
-    """Split an instruction that stands for two, with its arguments in four bits each."""
+    """Split an instruction that combines two; its argument holds four bits for each of them."""
     arg = joined.arg or 0
     for opname, number, name in zip(
         _JOINED[joined.opname], (arg >> 4, arg & 15), joined.argval, strict=True
@@ -269,7 +270,7 @@ def _split_joined(joined: dis.Instruction, before: int) -> Iterator[Step]:
 
 
 def iterate_codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    """Iterate over code and the code of functions and classes inside it."""
+    """Yield a code object and those of its nested functions and classes, recursively."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -282,18 +283,18 @@ def _iterate_steps(code: types.CodeType) -> Iterator[Step]:
 
 
 def list_names(code: types.CodeType) -> set[str]:
-    """List all names of globals and attributes in code."""
+    """Return the names of all globals and attributes that code uses."""
     return {step.argval for step in _iterate_steps(code) if step.opcode in dis.hasname}
 
 
 def list_global_names(code: types.CodeType) -> set[str]:
-    """List the names that code looks up among its globals."""
+    """Return the names that code looks up as globals."""
     loads = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
     return {step.argval for step in _iterate_steps(code) if step.opname in loads}
 
 
 def list_imports(code: types.CodeType) -> Iterator[tuple[str, frozenset[str]]]:
-    """List the imports of code as ``(module, names)``; leading dots mark a relative import."""
+    """Yield the imports in code as ``(module, names)``; leading dots mark a relative import."""
     for each in iterate_codes(code):
         steps, _ = read_steps(each)
         for level, names, step in zip(steps, steps[1:], steps[2:], strict=False):
@@ -302,7 +303,7 @@ def list_imports(code: types.CodeType) -> Iterator[tuple[str, frozenset[str]]]:
 
 
 def find_reached(name: str, methods: Mapping[str, types.FunctionType]) -> set[str]:
-    """Find the methods that a method reaches by direct or indirect calls, including itself."""
+    """Return the names of methods that ``name`` may call directly or indirectly, and itself."""
     reached: set[str] = set()
     pending = [name]
     while pending:

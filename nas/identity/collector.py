@@ -1,4 +1,4 @@
-"""Collection of the custom code of an object, and of all it refers to, as named parts."""
+"""Collection of an object's custom code, and of everything it refers to, as named parts."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ _FLAGS = 0x04 | 0x08 | 0x20 | 0x80 | 0x200
 
 
 class Collector(ValueDescriber):
-    """Collector of the parts of one root: its custom code, and everything it refers to.
+    """Collector of what identifies one root object: its custom code and all that it refers to.
 
     Args:
-        changes: Changes that the code of the root makes; the changed values are mutable. None if
-            they are not known yet.
-        digests: Digests of large values by identity, from an earlier pass.
+        changes: Changes that the root object's code makes; the values that it changes are treated
+            as mutable. None if the changes are not known yet.
+        digests: Digests of large values by ``id()``, from an earlier pass; None if there was none.
     """
 
     def __init__(
@@ -71,7 +71,10 @@ class Collector(ValueDescriber):
         self._classes: list[type] = []
 
     def collect(self, root: Any) -> Parts:
-        """Collect the parts of a root and return their digests or values by name."""
+        """Collect the functions, classes and values that identify a root object.
+
+        Return the digest or value of each of them, by name.
+        """
         text, is_mutable = self._describe(root, self._describe_root)
         if not is_instance(root, types.FunctionType | type):
             self._parts["arguments"] = MUTABLE + hash_text(text) if is_mutable else shorten(text)
@@ -90,7 +93,7 @@ class Collector(ValueDescriber):
         return self._parts
 
     def find_changes(self) -> Changes:
-        """Find the changes that the collected code and other code of its modules make."""
+        """Find the changes made by the collected code and by the other code in its modules."""
         total = Changes()
         methods = {id(f) for kind in self._classes for f in iterate_functions(vars(kind))}
         for function in self._functions:
@@ -133,7 +136,7 @@ class Collector(ValueDescriber):
         return self.digests[id(value)]
 
     def _describe_root(self, value: Any) -> str:
-        """Describe a root as text; the attributes of an object become parts."""
+        """Describe a root object as text; attributes of a plain custom object become parts."""
         if is_instance(value, types.MethodType):
             return f"{self._describe_root(value.__self__)}.{value.__func__.__name__}"
         kind = type(value)

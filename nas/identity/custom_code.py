@@ -22,7 +22,7 @@ def is_instance(value: Any, kinds: Any) -> bool:
 
 
 def is_custom(value: Any) -> bool:
-    """Return whether a function, class or module belongs to no installed package."""
+    """Return whether a function, class or module is custom code, not an installed package's."""
     name = value.__name__ if is_instance(value, types.ModuleType) else value.__module__
     if not isinstance(name, str):
         return True  # from exec()
@@ -38,7 +38,7 @@ def is_followed(module: types.ModuleType) -> bool:
 def find_imported_modules(
     function: types.FunctionType,
 ) -> Iterator[tuple[types.ModuleType, frozenset[str]]]:
-    """Find the custom modules that a function imports, and the names it imports from each."""
+    """Yield the custom modules that a function imports, each with the names imported from it."""
     package = function.__globals__.get("__package__")
     for name, names in list_imports(function.__code__):
         try:

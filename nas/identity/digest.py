@@ -1,6 +1,6 @@
 """Digests of custom code, and their comparison between two sessions.
 
-A resumed run must be trained by the code it began with. A digest covers bytecode and the values
+A resumed run must use the code that it started with. A digest covers bytecode and the values
 that it refers to: defaults, closures, constants and helper functions of the same project. Comments,
 line numbers, docstrings, names of local variables and file locations are ignored. Code of installed
 packages is identified by module and name.
@@ -28,21 +28,22 @@ from nas.identity.values import CODE, MUTABLE, UNKNOWN, Parts
 logger = logging.getLogger(__name__)
 
 _MOST_SHOWN = 3  # maximum number of differences in an error
-#: Version of the digests; increase it if the same code gets different digests.
+#: Version of the digest format; increase it when unchanged code gets different digests.
 VERSION = 3
 # Bytecode differs between versions of Python.
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def describe_code(roots: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe all custom code in some objects by digests, as JSON types.
+    """Describe the custom code of some objects by digests, in JSON-compatible types.
 
     Args:
-        roots: Functions, classes, objects, or lists of these, by a name to show to the user.
+        roots: Functions, classes, objects, or lists of these, by the name to use in messages.
 
     Returns:
-        The parts of each root with custom code (None if they cannot be determined), and the
-        versions of Python and of the digests.
+        For each root with custom code, a dict of its parts by name (None if they cannot be
+        determined); in addition, ``python`` and ``version``, the versions of Python and the
+        digest format.
     """
     described: dict[str, Any] = {}
     for name, root in roots.items():
@@ -61,10 +62,10 @@ def describe_code(roots: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def find_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Find the differences between two results of :func:`describe_code`, as readable text.
+    """Return the differences between two results of :func:`describe_code`, as readable strings.
 
-    Custom objects that only one side has are ignored, because the networks of the other side do not
-    need them. Roots without a description on one side are also ignored.
+    Custom objects that only one result contains are ignored, because the networks of the other one
+    do not need them. Roots that are None in either result are also ignored.
     """
     differences = []
     for root, old, new in _pair_roots(before, now):
@@ -73,9 +74,9 @@ def find_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
 
 
 def find_changed_values(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Find the names of values that differ, but that the run itself may have changed.
+    """Return the names of differing values that the run itself may have changed.
 
-    These include unreadable values, and values that only one side has.
+    They include unreadable values, and values that only one result of :func:`describe_code` has.
     """
     names = []
     for _, old, new in _pair_roots(before, now):
@@ -89,12 +90,12 @@ def find_changed_values(before: Mapping[str, Any], now: Mapping[str, Any]) -> li
 
 
 def are_values(differences: Sequence[str]) -> bool:
-    """Return whether all differences are in values, not in code."""
+    """Return whether all differences concern values rather than code."""
     return all(", and now it is " in each for each in differences)
 
 
 def format_differences(differences: Sequence[str]) -> str:
-    """Format the first differences in one line."""
+    """Format the first three differences and the number of further ones as one line."""
     rest = len(differences) - _MOST_SHOWN
     return "; ".join(differences[:_MOST_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
@@ -115,10 +116,11 @@ def _is_mutable(*values: str) -> bool:
 
 
 def _compare_root(root: str, before: Parts, now: Parts) -> list[str]:
-    """Return the differences in parts of both sides, or otherwise in code that only one side has.
+    """Return the differences in parts that both results have, or otherwise in code of only one.
 
-    Equal code refers to the same names, so code that only one side has was added or removed
-    independently and is ignored. It counts if both sides have such code, or one side has no parts.
+    Equal code refers to the same names, so code that only one result has was added or removed
+    independently and is ignored. It counts only if each result has such code, or if one of them has
+    no parts.
     """
     changed = [
         _format_difference(root, name, before[name], now[name])

@@ -61,7 +61,7 @@ def get_base_name(base: type) -> str | None:
 
 
 def unwrap_member(member: Any) -> Any:
-    """Return the function that a class member wraps, the functions of a property, or the member."""
+    """Return the function that a member wraps, a property's functions, or the member itself."""
     if is_instance(member, staticmethod | classmethod):
         return member.__func__
     if is_instance(member, property):
@@ -72,7 +72,7 @@ def unwrap_member(member: Any) -> Any:
 
 
 def iterate_functions(members: Mapping[str, Any]) -> Iterator[types.FunctionType]:
-    """Iterate over the functions among the members of a class, including those of properties."""
+    """Yield the functions among a class's members, including those of properties."""
     for member in members.values():
         function = unwrap_member(member)
         for each in function if is_instance(function, list) else [function]:
@@ -81,7 +81,7 @@ def iterate_functions(members: Mapping[str, Any]) -> Iterator[types.FunctionType
 
 
 def find_methods(kind: type) -> dict[str, types.FunctionType]:
-    """Find the methods of a class that are custom code, by name."""
+    """Return a class's methods that are custom code, by name, including inherited ones."""
     methods: dict[str, types.FunctionType] = {}
     for base in reversed(kind.__mro__):
         if is_custom(base):
@@ -90,7 +90,7 @@ def find_methods(kind: type) -> dict[str, types.FunctionType]:
 
 
 def get_outer_values(function: types.FunctionType) -> dict[str, Any]:
-    """Return the globals that a function names, and its closure variables as "cell NAME"."""
+    """Return a function's global values by name, and its closure variables as "cell NAME"."""
     code, module = function.__code__, function.__globals__
     values = {name: module[name] for name in list_global_names(code) if name in module}
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
@@ -114,7 +114,7 @@ def get_exception_handlers(
 
 
 def find_function_changes(function: types.FunctionType) -> Changes:
-    """Find what a function changes, from its bytecode."""
+    """Find the names and attributes that a function changes, from its bytecode."""
 
     def is_custom_code(value: Any) -> bool:
         if is_instance(value, types.FunctionType | types.ModuleType | type):
@@ -125,7 +125,7 @@ def find_function_changes(function: types.FunctionType) -> Changes:
 
 
 def find_class_changes(kind: type) -> Changes:
-    """Find what the methods of a class change, except for attributes that ``__init__`` sets."""
+    """Find what a class's methods change, except for attributes that ``__init__`` sets."""
     total = Changes()
     methods = find_methods(kind)
     initial = find_reached("__init__", methods)
@@ -139,7 +139,7 @@ def find_class_changes(kind: type) -> Changes:
 
 
 def find_module_changes(module: Mapping[str, Any]) -> Changes:
-    """Find what all functions and classes of a module change; ``module`` is its globals."""
+    """Find what the functions and classes of a module, given as its globals, change."""
     total = Changes()
     for value in list(module.values()):
         if is_instance(value, types.FunctionType) and value.__globals__ is module:
@@ -184,14 +184,14 @@ def read_attributes(value: Any) -> dict[str, Any]:
 
 
 def get_wrapped(value: Any) -> Any:
-    """Return the function that an object wraps, such as a ``tf.function``; None without one."""
+    """Return the function that an object such as a ``tf.function`` wraps; None if it wraps none."""
     if hasattr(type(value), "python_function"):
         return value.python_function
     return inspect.getattr_static(value, "__wrapped__", None)
 
 
 def is_constant(value: Any) -> bool:
-    """Return whether a value can never change."""
+    """Return whether a value counts as immutable; functions, classes and enum members do."""
     if type(value) in (tuple, frozenset):
         return all(map(is_constant, value))
     is_code = is_instance(value, types.FunctionType | type | enum.Enum)
@@ -199,7 +199,7 @@ def is_constant(value: Any) -> bool:
 
 
 def is_moment(value: Any) -> bool:
-    """Return whether a value is a date or Unix time within a day of the current time."""
+    """Return whether a value is a datetime or Unix time within a day of the current time."""
     if is_instance(value, datetime.datetime):
         value = value.timestamp()
     return type(value) in (int, float) and abs(value - time.time()) < _DAY
@@ -215,7 +215,7 @@ def get_config(value: Any) -> Any:
 
 
 def describe_columns(value: Any) -> str:
-    """Describe the names and dtypes of a table's columns as text; "" for other values."""
+    """Return a table's column names and dtypes as text; an empty string for other values."""
     table = value.to_frame() if is_instance(value, pd.Series | pd.Index) else value
     if not is_instance(table, pd.DataFrame):
         return ""
@@ -223,9 +223,9 @@ def describe_columns(value: Any) -> str:
 
 
 def to_array(value: Any) -> np.ndarray | None:
-    """Convert NumPy, pandas, TensorFlow and Keras data to an array; None for other values.
+    """Convert NumPy, pandas, TensorFlow or Keras data to an array; return None for other values.
 
-    Tables become an array of row hashes.
+    A pandas object becomes an array of its row hashes.
     """
     if is_instance(value, pd.DataFrame | pd.Series | pd.Index):
         return np.asarray(pd.util.hash_pandas_object(value))

@@ -1,4 +1,4 @@
-"""Description of the values that custom code refers to, as text equal in every process."""
+"""Descriptions of values that custom code refers to, as text that is equal in all processes."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _NO_VALUES = ("pyspark", "py4j", "_thread", "threading")  # modules of sessions 
 
 
 class ValueDescriber:
-    """Base class that describes values; subclasses describe code."""
+    """Base class that describes values as text; subclasses add the description of code."""
 
     def __init__(self, changes: Changes, digests: dict[int, str]) -> None:
         self._changes = changes
@@ -91,7 +91,7 @@ class ValueDescriber:
         raise NotImplementedError
 
     def _describe(self, value: Any, describe: Any = None) -> tuple[str, bool]:
-        """Return a description of a value, and whether the value may change without an edit.
+        """Return a description of a value, and whether the value may change without a code edit.
 
         ``describe`` makes the description; it defaults to :meth:`_to_text`.
         """
@@ -101,7 +101,7 @@ class ValueDescriber:
         return text, is_mutable
 
     def _describe_argument(self, name: str, value: Any, changes: Changes, owner: str) -> str:
-        """Describe an argument of a function; only by type if the function may change it."""
+        """Describe a function's argument, but only by its type if the function may change it."""
         text, is_mutable = self._describe(value)
         type_name, keys = type(value).__name__, {f"local {name}", f"cell {name}"}
         if is_instance(value, CONTAINERS) and keys & changes.names:
@@ -315,6 +315,6 @@ class ValueDescriber:
 
 
 def shorten(text: str) -> str:
-    """Return a text, or its digest if it is long or could be mistaken for code."""
+    """Return the text, or its digest if it is long, multiline or resembles a code digest."""
     one_line = "\n" not in text and len(text) <= _LONGEST
     return text if one_line and not text.startswith(CODE) else f"a value {hash_text(text)}"

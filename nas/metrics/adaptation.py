@@ -2,12 +2,12 @@
 
 Keras compares labels and outputs without knowing their meaning. It broadcasts class indices against
 the outputs of all classes. It takes the index of the largest output as the class, even if there is
-only one sigmoid output. Here a metric is converted if its meaning is clear, and rejected otherwise.
-The metric keeps its name.
+only one sigmoid output. This module converts a metric if its meaning is clear, and otherwise
+rejects it. A converted metric keeps its name.
 
-Class indices are treated as one-hot labels. A built-in metric of class indices replaces one of
-one-hot labels (``SparseCategoricalAccuracy`` for ``CategoricalAccuracy``). If Keras has none,
-``OneHotLabels`` converts the labels.
+For class indices, a metric of one-hot labels is replaced by its built-in equivalent, for example
+``CategoricalAccuracy`` by ``SparseCategoricalAccuracy``. If Keras has none, ``OneHotLabels``
+converts the labels.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def adapt_metrics(metrics: Sequence[Any], form: LabelForm) -> tuple[Any, ...]:
 
     Args:
         metrics: Metrics in any form that Keras accepts.
-        form: The output and its labels.
+        form: Form of the output and its labels.
 
     Returns:
         The metrics, each unchanged or replaced.
@@ -50,10 +50,10 @@ def adapt_metrics(metrics: Sequence[Any], form: LabelForm) -> tuple[Any, ...]:
 def adapt_compiled_metrics(
     metrics: Any, forms: Sequence[LabelForm], output_names: Sequence[str]
 ) -> list[Any] | None:
-    """Adapt the ``metrics`` of ``compile`` to the labels; return None if nothing changes.
+    """Adapt the ``metrics`` argument of ``compile`` to the labels; return None if nothing changes.
 
-    The result is a list for one output, or a list of lists for several outputs. Raises
-    ArgumentError like :func:`adapt_metrics`.
+    ``forms`` and ``output_names`` have one item per output. The result is a list for one output, or
+    a list of lists for several outputs. Raises ArgumentError like :func:`adapt_metrics`.
     """
     by_output = _group_by_output(metrics, output_names)
     if by_output is None:
@@ -136,7 +136,7 @@ def _describe(metric: Any) -> str:
 def _change(metric: Any, kind: Any = None, **arguments: Any) -> Any:
     """Return a metric of the same name with changed arguments.
 
-    With ``kind``, the metric is of that class and has only the given arguments.
+    If ``kind`` is given, the metric is of that class and has only the given arguments.
     """
     if kind is not None:
         return kind(name=metric.name, **arguments)
@@ -165,8 +165,8 @@ def _accept(
 ) -> Rule:
     """Return a rule that keeps a metric for some kinds of labels and replaces it for others.
 
-    With ``convert``, class indices are converted to one-hot labels. Any other kind is rejected with
-    an error that says what the metric ``needs``.
+    If ``convert`` is true and the metric takes one-hot labels, class indices are converted to them.
+    Any other kind raises an error that says what the metric ``needs``.
     """
 
     def adapt(metric: Any, form: LabelForm) -> Any:
@@ -264,7 +264,7 @@ def _adapt_r2(metric: Any, form: LabelForm) -> Any:
 
 
 def _adapt_iou(metric: Any, form: LabelForm) -> Any:
-    """Adapt an intersection-over-union metric of classes to its labels and outputs."""
+    """Adapt a class-based intersection-over-union metric to its labels and outputs."""
     config = metric.get_config()
     count = config["num_classes"]
     wanted = 2 if form.kind is LabelKind.BINARY else form.width
@@ -346,7 +346,7 @@ _BATCH_FUNCTIONS = ("dice", "tversky", "circle", "ctc", "categorical_generalized
 
 
 def _accept_classes(kinds: Collection[LabelKind], **replacements: Rule) -> Rule:
-    """Return the rule of a metric of one class per row, with replacements by kind of labels."""
+    """Return a rule for metrics of one class per row, with replacement rules by label kind."""
     by_kind = {LabelKind[name.upper()]: rule for name, rule in replacements.items()}
     return _accept(kinds, "one class a row: class indices, or one-hot labels", by_kind)
 

@@ -53,10 +53,11 @@ class Labels:
     Attributes:
         names: Names of the label columns.
         width: Number of values per row.
-        classes: Distinct integers of a single column with one value per row; otherwise None.
+        classes: Distinct values, ascending, of a single column with one integer per row and at most
+            1,000 distinct values; otherwise None.
         binary: Whether all values are 0 or 1.
-        one_hot: Whether each row of a single column is one 1 among zeros.
-        unit: Whether all values may be between 0 and 1, by their mean and variance.
+        one_hot: Whether the labels are one-hot vectors in a single column.
+        unit: Whether all values can be between 0 and 1, judging by their mean and variance.
     """
 
     names: tuple[str, ...]
@@ -74,13 +75,21 @@ class Labels:
 
 @dataclass(frozen=True)
 class AllowedValues:
-    """Allowed values of labels: 0 to ``greatest`` (None for any), with one 1 per row if one-hot."""
+    """Allowed values of labels.
+
+    Attributes:
+        greatest: Maximum value, where the minimum is 0; None allows any value.
+        one_hot: Whether exactly one value of each row must be nonzero.
+    """
 
     greatest: int | None = None
     one_hot: bool = False
 
     def check(self, labels: np.ndarray, names: Sequence[str]) -> None:
-        """Raise DataError if labels of shape ``(rows, width)`` contain NaN or other values."""
+        """Raise DataError if labels of shape ``(rows, width)`` contain NaN or forbidden values.
+
+        ``names`` are the label columns, for error messages.
+        """
         title = f"the label {', '.join(names)!r}"
         if labels.dtype.kind == "f" and np.isnan(labels).any():
             rows = int(np.isnan(labels).any(axis=1).sum())
@@ -128,7 +137,7 @@ class LabelForm:
 
 
 def summarize_columns(columns: Sequence[Column]) -> Labels:
-    """Summarize the labels in columns of prepared data."""
+    """Summarize one output's labels, given as columns of prepared data."""
     single = columns[0] if len(columns) == 1 else None
 
     def is_binary(column: Column) -> bool:
@@ -155,7 +164,7 @@ def _is_unit(means: Sequence[float], variances: Sequence[float]) -> bool:
 
 
 def summarize_array(name: str, values: np.ndarray) -> Labels:
-    """Summarize the labels in an array of shape ``(rows,)`` or ``(rows, width)``."""
+    """Summarize the labels ``name``, an array of shape ``(rows,)`` or ``(rows, width)``."""
     rows = values.reshape(len(values), -1)
     distinct = np.unique(rows) if rows.size else np.zeros(0)
     width = rows.shape[1]
@@ -178,9 +187,9 @@ def infer_form(
 
     Args:
         output: Name of the output.
-        labels: Labels of the output.
+        labels: Summary of the output's labels.
         width: Number of output values per row.
-        activation: Name of the last activation; None if unknown.
+        activation: Name of the last activation; None if it is unknown.
         loss: Loss in any form that Keras accepts.
 
     Returns:
@@ -237,7 +246,7 @@ def _are_class_indices(
 
 
 def find_activation(tensor: Any) -> str | None:
-    """Find the name of the activation that produces a model output; None if unknown."""
+    """Return the name of the activation that produces a model output; None if it is unknown."""
     history = keras_history(tensor)
     if history is None:
         return None

@@ -1,4 +1,4 @@
-"""Lookup of metrics, in any form that users give, their names and built-in equivalents."""
+"""Lookup of metrics, given in any form, and of their names and built-in equivalents."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ ACCURACY_NAMES = ("accuracy", "acc")
 
 
 def get_metric(identifier: Any, argument: str = "the metric") -> Any:
-    """Return the metric for a name, a class, a function or an object.
+    """Return the metric for a name, a class, a function or a metric object.
 
-    Raises ArgumentError if Keras has no such metric (the message begins with ``argument``), or if a
-    name or class needs arguments.
+    Raises ArgumentError if Keras has no such metric (the message begins with ``argument``), or if
+    the named metric or the class has required arguments.
     """
     try:
         return keras_metrics.get(identifier)
@@ -44,14 +44,14 @@ def get_metric(identifier: Any, argument: str = "the metric") -> Any:
 
 
 def get_canonical_name(metric: Any) -> str:
-    """Return the same name for every form of a metric: ``mse`` becomes ``mean_squared_error``."""
+    """Return one name for all forms of a metric; ``mse`` becomes ``mean_squared_error``."""
     if isinstance(metric, str) and metric.lower() not in ACCURACY_NAMES:
         metric = get_metric(metric, "evaluation_metric")
     return str(getattr(metric, "name", None) or getattr(metric, "__name__", metric))
 
 
 def as_list(metrics: Any) -> list[Any]:
-    """Return metrics as a list; an empty one for None."""
+    """Return one or several metrics as a list, which is empty if ``metrics`` is None."""
     if metrics is None:
         return []
     return list(metrics) if isinstance(metrics, list | tuple) else [metrics]
@@ -61,8 +61,8 @@ def stabilize_names(metrics: Sequence[Any]) -> list[Any]:
     """Return the metrics of one output, with names that are the same in every process.
 
     Keras numbers unnamed metrics over the whole process: the same ``AUC()`` is ``auc`` in one
-    process and ``auc_1`` in another. Such a metric is copied, with the lowest number that is free
-    in this output.
+    process and ``auc_1`` in another. If necessary, such a metric is replaced by a copy with the
+    lowest number that no other metric of this output has.
     """
     renamed = list(metrics)
     taken = {get_canonical_name(metric) for metric in metrics if _get_default_name(metric) is None}
@@ -79,7 +79,7 @@ def stabilize_names(metrics: Sequence[Any]) -> list[Any]:
 
 
 def _get_default_name(metric: Any) -> str | None:
-    """Return the default name of a metric's class, without number; None for a user's name."""
+    """Return a metric's default name without its number; None if the user chose the name."""
     if not isinstance(metric, keras.metrics.Metric):
         return None
     base = to_snake_case(type(metric).__name__)
@@ -96,7 +96,7 @@ def _rename(metric: Any, name: str) -> Any:
 
 
 def find_builtin(metric: Any) -> Any:
-    """Find the built-in metric that equals a metric or function; None for a custom one."""
+    """Return the built-in equivalent of a metric or function; None if it is custom."""
     if type(metric) is keras_metrics.MeanMetricWrapper:
         return _find_by_function(wrapped_function(metric), metric.name, function_arguments(metric))
     if not isinstance(metric, keras.Metric):
@@ -115,7 +115,7 @@ def _find_by_function(function: Any, name: str, arguments: Mapping[str, Any]) ->
 
 @functools.cache
 def _get_classes_by_function() -> dict[str, Any]:
-    """Return the classes of metrics that average a function, by name of the function."""
+    """Return the metric classes that average a function over rows, by function name."""
     return {
         wrapped_function(kind()).__name__: kind
         for kind in _get_classes()

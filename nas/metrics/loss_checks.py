@@ -24,7 +24,7 @@ _ADVICE = {
 
 
 def check_loss(loss: Any, form: LabelForm) -> None:
-    """Raise ArgumentError if Keras would fail or compute a wrong loss for such labels."""
+    """Raise ArgumentError if Keras would fail or compute a wrong loss for labels of this form."""
     name = get_loss_name(loss)
     if name is None or form.kind is LabelKind.OTHER:
         return
@@ -49,7 +49,7 @@ def check_loss(loss: Any, form: LabelForm) -> None:
 
 
 def _find_unmet_need(name: str, form: LabelForm) -> str | None:
-    """Return what a loss that compares each output with its label lacks; None if it is usable."""
+    """Return the unmet requirement of a loss that is not sparse; None if the loss is usable."""
     if name in CATEGORICAL:
         suits = form.kind in (LabelKind.ONE_HOT, LabelKind.DISTRIBUTION) and form.width > 1
         return None if suits else "one-hot labels, and an output for each class"

@@ -31,7 +31,7 @@ def _get_classes() -> dict[str, Any]:
 
 
 def get_loss_name(loss: Any) -> str | None:
-    """Return the name of a built-in loss, in lower case without underscores; None for others.
+    """Return a built-in loss's name in lower case without underscores; None for other losses.
 
     A loss has the same name whether it is given by name, as a function or as an object.
     """
@@ -50,7 +50,7 @@ def get_loss_name(loss: Any) -> str | None:
 
 
 def get_loss(loss: Any) -> Any:
-    """Return a built-in loss, given by name or as a function, as an object.
+    """Return the loss object for a built-in loss that is given by name or as a function.
 
     A loss object, a custom function and None are returned unchanged. None is also returned if Keras
     has no class for the loss.
@@ -65,7 +65,7 @@ def get_loss(loss: Any) -> Any:
 
 
 def expects_logits(loss: Any) -> bool:
-    """Return whether a loss object expects logits as outputs; False for other losses."""
+    """Return whether a loss object expects logits; False for losses in any other form."""
     if not isinstance(loss, keras.losses.Loss):
         return False
     arguments = function_arguments(loss)
@@ -73,7 +73,7 @@ def expects_logits(loss: Any) -> bool:
 
 
 def get_loss_title(loss: Any) -> str:
-    """Return the name of a loss for messages; for a built-in one, its spelling in Keras."""
+    """Return a loss's name for messages, as the user wrote it or as Keras spells its class."""
     kind = _get_classes().get(get_loss_name(loss) or "")
     if isinstance(loss, str) or kind is None:
         return repr(loss) if isinstance(loss, str) else str(getattr(loss, "__name__", loss))

@@ -52,7 +52,7 @@ def make_logits_error(metric: Any, form: LabelForm) -> ArgumentError:
 
 
 def check_kinds(kinds: Collection[LabelKind], needs: str) -> Rule:
-    """Return a check for kinds of labels; class indices pass if one-hot labels are accepted."""
+    """Return a check that accepts ``kinds`` of labels; one-hot labels imply class indices."""
 
     def check(metric: Any, form: LabelForm) -> Any:
         is_class = form.kind is LabelKind.CLASS_INDICES and LabelKind.ONE_HOT in kinds
@@ -64,7 +64,7 @@ def check_kinds(kinds: Collection[LabelKind], needs: str) -> Rule:
 
 
 def check_logits(*activations: str) -> Rule:
-    """Return a check that rejects outputs that are logits of one of the activations."""
+    """Return a check that rejects outputs that are logits for one of the activations."""
 
     def check(metric: Any, form: LabelForm) -> Any:
         if form.logits in activations:
@@ -75,7 +75,7 @@ def check_logits(*activations: str) -> Rule:
 
 
 def _make_check(find_reason: Callable[[Any, LabelForm], str | None]) -> Rule:
-    """Make a check of a function that returns the reason for a rejection, or None."""
+    """Make a check from a function that returns the reason to reject a metric, or None."""
 
     @functools.wraps(find_reason)
     def check(metric: Any, form: LabelForm) -> Any:
@@ -89,7 +89,7 @@ def _make_check(find_reason: Callable[[Any, LabelForm], str | None]) -> Rule:
 
 @_make_check
 def check_bounded(metric: Any, form: LabelForm) -> str | None:
-    """Check that outputs for labels of 0 and 1 are between 0 and 1, or logits."""
+    """Check that outputs for labels of 0 and 1 are in [0, 1] or logits; return a reason if not."""
     if form.kind not in ZERO_ONE_KINDS or form.bounded or form.logits:
         return None
     return (
@@ -100,7 +100,7 @@ def check_bounded(metric: Any, form: LabelForm) -> str | None:
 
 @_make_check
 def check_counts(metric: Any, form: LabelForm) -> str | None:
-    """Check the arguments of metrics that count true and false predictions."""
+    """Check a metric that counts true and false predictions; return a reason to reject it."""
     config = metric.get_config()
     thresholds, class_id, k = (config.get(name) for name in ("thresholds", "class_id", "top_k"))
     several = isinstance(thresholds, list | tuple) and len(thresholds) > 1
@@ -117,7 +117,7 @@ def check_counts(metric: Any, form: LabelForm) -> str | None:
 
 @_make_check
 def check_auc_labels(metric: Any, form: LabelForm) -> str | None:
-    """Check the number of labels of an AUC with ``multi_label``."""
+    """Check ``num_labels`` of a multi-label AUC; return the reason if it is wrong."""
     count = metric.get_config()["num_labels"] if metric.multi_label else None
     if count in (None, form.width):
         return None
@@ -129,7 +129,7 @@ def check_auc_labels(metric: Any, form: LabelForm) -> str | None:
 
 @_make_check
 def check_axis(metric: Any, form: LabelForm) -> str | None:
-    """Check the axis of a metric that compares the values within a row."""
+    """Check the axis of a metric that compares a row's values; return a reason to reject it."""
     axis = function_arguments(metric).get("axis", -1)
     if axis not in (-1, 1):
         return f"axis={axis} makes it compare the rows of a batch; leave axis out"
@@ -140,7 +140,7 @@ def check_axis(metric: Any, form: LabelForm) -> str | None:
 
 @_make_check
 def check_correlation(metric: Any, form: LabelForm) -> str | None:
-    """Reject labels that may be constant within a row, for which no correlation is defined."""
+    """Return a reason to reject labels that may be constant within a row (no correlation)."""
     if form.kind is not LabelKind.MULTI_LABEL:
         return None
     return (
@@ -151,7 +151,7 @@ def check_correlation(metric: Any, form: LabelForm) -> str | None:
 
 @_make_check
 def check_ignored_class(metric: Any, form: LabelForm) -> str | None:
-    """Reject ``ignore_class`` of a sparse crossentropy unless labels are class indices."""
+    """Return a reason to reject ``ignore_class`` unless the labels are class indices."""
     if form.kind is LabelKind.CLASS_INDICES or metric.get_config()["ignore_class"] is None:
         return None
     return f"ignore_class needs class indices, but {form}; leave ignore_class out"
@@ -159,7 +159,7 @@ def check_ignored_class(metric: Any, form: LabelForm) -> str | None:
 
 @_make_check
 def check_sorted_ids(metric: Any, form: LabelForm) -> str | None:
-    """Reject ``from_sorted_ids``, which makes a metric use outputs as class indices."""
+    """Return a reason to reject ``from_sorted_ids``, which treats outputs as class indices."""
     if not metric.get_config().get("from_sorted_ids"):
         return None
     return "from_sorted_ids=True makes it take the outputs for class indices; leave it out"
@@ -167,7 +167,7 @@ def check_sorted_ids(metric: Any, form: LabelForm) -> str | None:
 
 @_make_check
 def refuse_aggregate(metric: Any, form: LabelForm) -> str | None:
-    """Reject a metric that only aggregates values."""
+    """Return a reason to reject any metric that only aggregates values."""
     return (
         "it does not compare labels with outputs; derive a class from it whose update_state does, "
         "or use another metric"

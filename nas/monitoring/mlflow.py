@@ -36,22 +36,22 @@ _CONFIG = ("tuner", "max_trials", "epochs", "batch_size", "seed", "partitions", 
 class MLflowLogger(SearchObserver):
     """Observer that logs a search to MLflow while it runs; pass it to ``fit`` among the callbacks.
 
-    The search is a run with its configuration. Each trial is a child run with its hyperparameters,
-    metrics by epoch, score and status. At the end, the best network is logged to the search's run
-    as the artifact ``best_model/model.keras``.
+    The search is logged as a run with its configuration. Each trial is a child run with its
+    hyperparameters, metrics by epoch, score and status. At the end, the best network is logged to
+    the search's run as the artifact ``best_model/model.keras``.
 
-    A thread sends everything, so a slow or unavailable server delays nothing. Failed updates are
-    sent with the next one; a warning lists those that were never sent. A resumed search continues
-    the same runs.
+    A thread sends everything, so a slow or unavailable server does not delay training. Failed
+    updates are sent with the next one; a warning lists those that were never sent. A resumed search
+    continues the same runs.
 
     Args:
-        tracking_uri: Tracking server or store; defaults to MLflow's setting.
-        experiment_name: Experiment, created if necessary; defaults to MLflow's active one, or to
-            the default one of the server if ``tracking_uri`` is given.
-        run_name: Name of the search's run; defaults to ``project_name``.
+        tracking_uri: URI of the tracking server or store; None uses MLflow's setting.
+        experiment_name: Name of the experiment, which is created if necessary. None uses MLflow's
+            active experiment, or the server's default experiment if ``tracking_uri`` is given.
+        run_name: Name of the search's run; None uses ``project_name``.
         log_model: Whether to log the best network.
-        timeout: Maximum number of seconds to wait at the end of the search until everything is
-            sent.
+        timeout: Maximum number of seconds to wait at the end of the search until everything has
+            been sent.
 
     Raises:
         ArgumentError: If the package mlflow is missing.
@@ -89,11 +89,11 @@ class MLflowLogger(SearchObserver):
             self.update(trial)
 
     def update(self, trial: TrialRecord) -> None:
-        """Queue the trial in its current state."""
+        """Queue the trial's current record for sending."""
         self._updates.put((trial.trial_id, trial))
 
     def end(self, outcome: str, result: ModelSelectionResult | None) -> None:
-        """Queue the best network and the search's status, and wait until everything is sent."""
+        """Queue the best network and the search's status, and wait until all updates are sent."""
         if self._thread is None:
             return
         try:
@@ -116,7 +116,7 @@ _END = "end"  # key of the update with the end of the search
 
 
 def _send(runs: _Runs, updates: queue.Queue[tuple[str, Any] | None]) -> None:
-    """Send updates until None arrives; retry failed ones along with later ones."""
+    """Send queued updates until None arrives; retry failed updates along with later ones."""
     pending: dict[str, Any] = {}
     logged = ""
     is_open = True
@@ -157,7 +157,7 @@ class _Runs:
     ended: set[str] = field(default_factory=set)
 
     def send_trial(self, trial: TrialRecord) -> None:
-        """Send the part of a trial that has not been sent yet."""
+        """Send the epochs and the outcome of a trial that have not been sent yet."""
         from mlflow.entities import Metric
 
         self._open()
@@ -181,7 +181,7 @@ class _Runs:
             self.ended.add(trial.trial_id)
 
     def send_end(self, status: str, model: Any) -> None:
-        """Send the best network (None for none) and the status of the search."""
+        """Send the search's MLflow status and, unless ``model`` is None, the best network."""
         self._open()
         if model is not None:
             with tempfile.TemporaryDirectory() as folder:
@@ -191,7 +191,7 @@ class _Runs:
         self.client.set_terminated(self.parent, status)
 
     def _open(self) -> None:
-        """Find the runs of the search and its trials; create that of the search if it is new."""
+        """Find the runs of the search and its trials; create the search's run if it is new."""
         if self.parent:
             return
         import mlflow
@@ -224,7 +224,7 @@ class _Runs:
         return str(self.client.create_experiment(self.experiment_name))
 
     def _restore(self, run: Any) -> None:
-        """Restore the numbers of epochs that an earlier session has sent of a trial."""
+        """Restore how many epochs of each metric of a trial an earlier session has sent."""
         run_id, trial = run.info.run_id, run.data.tags[_TRIAL]
         self.children[trial] = run_id
         self.sent[trial] = {
@@ -307,7 +307,7 @@ def _split_batches(values: Sequence[Any], size: int) -> list[Sequence[Any]]:
 
 
 def _to_key(name: str) -> str:
-    """Convert a name to a key with the characters and the length that MLflow allows."""
+    """Convert a name to a key whose characters and length MLflow allows."""
     return "".join(each if each.isalnum() or each in "_-. /:" else "_" for each in name)[
         :_KEY_LENGTH
     ]

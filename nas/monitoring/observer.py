@@ -1,4 +1,4 @@
-"""Observers, which follow a running search and log it elsewhere."""
+"""Observers that follow a running search and log it to other systems."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class SearchInfo:
 
     Attributes:
         run_id: Name of the run.
-        identity: Unique identifier of the run: a resumed run keeps it, a new run of the same name
+        identity: Unique identifier of the run. A resumed run keeps it; a new run with the same name
             has a different one.
         store: URL of the store.
-        objective: The objective.
+        objective: Objective of the search.
         config: The search configuration as the journal records it.
         steps: Function that returns the number of training steps per epoch for a batch size.
         custom_objects: Custom layers, losses and metrics by name.
@@ -49,9 +49,9 @@ class SearchInfo:
 class SearchObserver:
     """Base class of observers, which are passed to ``fit`` among the callbacks.
 
-    The journal already contains everything that an observer receives. With every call, an observer
-    should write everything that it has not written yet. A call then makes up for an earlier one
-    that failed, and a resumed run repeats nothing.
+    The journal already contains everything that an observer receives. In every call, an observer
+    should write everything that it has not written yet. A call then writes what an earlier, failed
+    call should have written, and a resumed run repeats nothing.
     """
 
     def begin(self, search: SearchInfo, trials: Sequence[TrialRecord]) -> None:
@@ -120,7 +120,7 @@ class SearchObservers:
 
 
 def identify_run(store: Store, run_id: str) -> str:
-    """Return a unique identifier of a run, from its store, its name and the time when it began."""
+    """Return a unique identifier of a run, computed from its store, name and start time."""
     began = next(record["at"] for record in read(store, run_id) if record["kind"] == "session")
     return hashlib.sha256(f"{store.url} {run_id} {began!r}".encode()).hexdigest()[:32]
 

@@ -25,12 +25,13 @@ _TIME_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s{postfix}"
 
 @dataclass(frozen=True)
 class PlannedWork:
-    """Work of a search, as far as it is known before.
+    """Planned work of a search, as far as it is known in advance.
 
     Attributes:
-        trials: Number of trials, with those of further folds; None if it is unknown.
+        trials: Number of trials, including those of further folds; None if it is unknown.
         epochs: Maximum number of epochs of a trial.
-        ends_at: Time of ``time.monotonic()`` at which the time is over; None without a limit.
+        ends_at: Value of ``time.monotonic()``, in seconds, at which the time limit is reached; None
+            if there is no limit.
     """
 
     trials: int | None
@@ -39,10 +40,11 @@ class PlannedWork:
 
 
 class Progress:
-    """Progress of a search, which is shown unless ``verbose`` is 0.
+    """Progress display of a search; nothing is shown if ``verbose`` is 0.
 
-    A bar shows the share of the time limit that is over, or else that of the epochs. Without a
-    terminal, a line is logged every ``log_seconds``, also while there is no result.
+    A bar shows the elapsed share of the time limit or, if there is no limit, the share of finished
+    epochs. Outside of terminals and notebooks, a line is logged every ``log_seconds`` seconds
+    instead, even before the first result.
     """
 
     def __init__(
@@ -56,8 +58,8 @@ class Progress:
         self._verbose = verbose
         self._phase = ""
         self._ended_trials = 0
-        self._done_epochs = 0  # including the epochs that ended trials left out
-        self._session_epochs = 0  # those of them since the first result of this session
+        self._done_epochs = 0  # including the epochs that ended trials skipped
+        self._session_epochs = 0  # the done epochs since the first result of this session
         self._rows = 0
         self._best: float | None = None
         self._began = time.monotonic()
@@ -89,7 +91,7 @@ class Progress:
             self._watcher.start()
 
     def begin(self, phase: str) -> None:
-        """Show what the search does, until its next result."""
+        """Show the name of the current phase until the next result of the search."""
         self._phase = phase
         if self._verbose and self._bar.disable:
             logger.info(phase)
@@ -97,7 +99,7 @@ class Progress:
         self._bar.refresh()
 
     def restore(self, trials: Sequence[TrialRecord]) -> None:
-        """Add the trials of earlier sessions."""
+        """Add the trials of earlier sessions to the progress."""
         for trial in trials:
             self._done_epochs += self._work.epochs if trial.has_ended else trial.finished_epochs
             self._ended_trials += trial.has_ended
@@ -106,7 +108,7 @@ class Progress:
         self._describe()
 
     def add_epoch(self, rows: int, best: float | None) -> None:
-        """Add a finished epoch with its number of rows, and set the best score; None if unknown."""
+        """Add a finished epoch of ``rows`` rows, and set the best score, which may be None."""
         self._phase = ""
         self._rows += rows
         self._best = best
@@ -115,7 +117,7 @@ class Progress:
         self._log_if_due()
 
     def add_trial(self, record: TrialRecord) -> None:
-        """Add an ended trial, and write a line about it."""
+        """Add a trial that has ended, and write a line about it."""
         self._ended_trials += 1
         self._add_epochs(self._work.epochs - record.finished_epochs)
         self._describe()
@@ -134,9 +136,9 @@ class Progress:
             self._bar.write(line, file=sys.stderr)
 
     def close(self, finished: bool = False) -> None:
-        """End the bar, whose last state stays, and restore logging.
+        """Close the bar, which stays visible, and restore logging.
 
-        ``finished`` says whether all work is done, also if it was less than planned.
+        ``finished`` says whether all work is done, even if it was less than planned.
         """
         self._closed.set()
         try:
@@ -151,7 +153,7 @@ class Progress:
 
     def _add_epochs(self, number: int) -> None:
         if self._first_at is None:
-            # Compiling is over, and says nothing about the rest.
+            # The time until the first result includes compilation, so it predicts nothing.
             self._first_at = time.monotonic()
         else:
             self._session_epochs += number
@@ -160,7 +162,7 @@ class Progress:
             self._bar.update(number)
 
     def _watch(self) -> None:
-        """Show that the search is alive, in a thread."""
+        """Refresh the bar and log lines periodically, in a thread."""
         while not self._closed.wait(min(max(self._log_seconds / 10, 0.01), _BAR_SECONDS)):
             self._log_if_due()
             if not self._bar.disable and self._work.ends_at is not None:
@@ -207,7 +209,7 @@ class Progress:
 
 @contextlib.contextmanager
 def show_activity(text: str, verbose: int, log_seconds: float = _LOG_SECONDS) -> Iterator[None]:
-    """Log what happens within the block, at once and every ``log_seconds``.
+    """Log ``text`` at the start of the block, and then every ``log_seconds`` seconds until its end.
 
     Nothing is logged if ``verbose`` is 0.
     """

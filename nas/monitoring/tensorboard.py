@@ -26,7 +26,7 @@ from nas.tuners.search_space import is_number
 if TYPE_CHECKING:
     from nas.results.result import ModelSelectionResult
 
-#: Bounds of a number, values of a choice, or None if a name has no single such domain.
+#: Bounds of a number or values of a choice; None if the hyperparameter has no single domain.
 _Domain = tuple[float, float] | tuple[str | bool, ...] | None
 
 # Arguments of keras.callbacks.TensorBoard that need batches, with the only value allowed.
@@ -48,10 +48,11 @@ class TensorBoardObserver(SearchObserver):
     missing.
 
     Args:
-        callback: The user's callback, of which ``log_dir`` and ``write_graph`` are used.
+        callback: The user's callback, whose ``log_dir`` and ``write_graph`` are used.
 
     Raises:
-        ArgumentError: If the callback needs batches, or the package tensorboard is missing.
+        ArgumentError: If an option of the callback needs access to batches, or if the package
+            tensorboard is missing.
     """
 
     def __init__(self, callback: keras.callbacks.TensorBoard) -> None:
@@ -98,7 +99,7 @@ class TensorBoardObserver(SearchObserver):
         self._trials[trial.trial_id].write(trial)
 
     def end(self, outcome: str, result: ModelSelectionResult | None) -> None:
-        """Close the files."""
+        """Close the event files of all trials."""
         for trial in self._trials.values():
             trial.close()
 
@@ -153,7 +154,7 @@ class _TrialFiles:
     ended: bool = False
 
     def write(self, trial: TrialRecord) -> None:
-        """Write the part of a trial that has not been written yet."""
+        """Write the hyperparameters, epochs and outcome of a trial that are not written yet."""
         if self.ended:
             return
         if not self.files:
@@ -169,7 +170,7 @@ class _TrialFiles:
             self.ended = True
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the trial's event files."""
         for file in self.files.values():
             file.close()
 
@@ -251,7 +252,7 @@ def _make_suffix(run_id: str) -> str:
 
 
 def _read_times(files: Sequence[str]) -> dict[tuple[str, int], float]:
-    """Read the times in event files, by folder and step."""
+    """Return the wall times of the events in event files, by folder and step."""
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
     times: dict[tuple[str, int], float] = {}
@@ -285,10 +286,10 @@ def _make_graph_summary(architecture: str) -> bytes:
 
 
 def _extend_domains(domains: Mapping[str, _Domain], trial: TrialRecord) -> dict[str, _Domain]:
-    """Extend the domains of known hyperparameters by those of a trial.
+    """Return the domains of known hyperparameters, extended by those of a trial.
 
     If a name is declared under several conditions, its domain covers all of them, because
-    TensorBoard hides trials with other values.
+    TensorBoard hides trials with other values. A domain that differs between trials becomes None.
     """
     extended = dict(domains)
     declared: dict[str, list[Any]] = {}
@@ -326,10 +327,10 @@ def _to_hparam_domain(domain: _Domain) -> Any:
 
 
 class LearningRateLog(keras.callbacks.Callback):
-    """Callback that adds the learning rate of an epoch to its metrics, before others change it."""
+    """Callback that adds an epoch's learning rate to its logs before other callbacks change it."""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Add the rate that the epoch was trained with."""
+        """Add the learning rate that the epoch was trained with to ``logs``."""
         if logs is not None:
             rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
             logs.setdefault("learning_rate", float(rate))

@@ -1,8 +1,8 @@
 """Report of a run as one HTML page: leaderboard, charts, worker timeline and best network.
 
-The page is made only from the journal and the trials' specs in the store. It therefore also shows a
-run that is in progress or was stopped. It is a single file that loads nothing else.
-``python -m nas.reporting RUN report.html`` writes it.
+The page is generated from the store alone (the journal, the trials' specs and the data's manifest),
+so it can also show a run that is in progress or was interrupted. It is a single file that loads no
+other files. The command ``python -m nas.reporting RUN report.html`` writes it.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from cerebros_spark.storage.store import Store
 
 
 def write_report(store: Store, run_id: str, path: str | os.PathLike[str]) -> bool:
-    """Write the HTML page of a run, replacing an existing file atomically.
+    """Write a run's HTML page, atomically replacing any existing file.
 
     Args:
-        store: The store of the run.
+        store: The store that contains the run.
         run_id: Name of the run: its ``project_name``.
         path: The HTML file; its folder is created if needed.
 
     Returns:
-        Whether the run is finished, so that the page is final.
+        Whether the run is finished, which means that the page is final.
 
     Raises:
-        ArgumentError: If the path is a folder, or its name does not end in ``.html``.
+        ArgumentError: If the path is a folder, or does not end in ``.html`` or ``.htm``.
         StoreError: If there is no such run, its journal is damaged, or the page cannot be written.
     """
     from nas.reporting.page import render_page
@@ -41,7 +41,7 @@ def write_report(store: Store, run_id: str, path: str | os.PathLike[str]) -> boo
 
 
 class ReportPath(str):
-    """Path of a page, which notebooks show as the page itself."""
+    """Path of an HTML page as a string that notebooks display as the page itself."""
 
     __slots__ = ()
 
@@ -51,7 +51,7 @@ class ReportPath(str):
 
 
 def check_path(path: str | os.PathLike[str]) -> Path:
-    """Return the absolute path of a page; raise ArgumentError unless it names an HTML file."""
+    """Return the absolute path of a report; raise ArgumentError if it is not an HTML file name."""
     file = Path(path).absolute()
     if file.suffix.lower() not in (".html", ".htm") or file.is_dir():
         raise ArgumentError(

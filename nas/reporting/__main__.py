@@ -1,4 +1,4 @@
-"""Command ``python -m nas.reporting RUN report.html``, which writes the HTML page of a run."""
+"""Command ``python -m nas.reporting RUN report.html``, which writes a run's HTML page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from nas.reporting import check_path, write_report
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the HTML page of a run; with ``--every``, update it until the run is finished."""
+    """Write a run's HTML page; with ``--every``, update it until the run is finished.
+
+    ``arguments`` are the command line arguments; None for those of the process.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m nas.reporting", description="Write a run as one HTML page."
     )

@@ -1,4 +1,4 @@
-"""Charts of the trials: learning curves, and hyperparameters against scores."""
+"""Charts of trials: learning curves, and scores by hyperparameter value."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ _MOST_PARAMETERS = 12
 
 
 def draw_learning_curves(form: Form, run: RunView, colors: Mapping[str, str]) -> Figure:
-    """Draw the objective of every trial by epoch, with the best trial in front."""
+    """Draw each trial's objective by epoch, with the best trial in front.
+
+    ``colors`` are the trials' colors by name.
+    """
     name = run.objective.name
     figure = Figure(figsize=(form.width, 4.4 if form.narrow else 3.6), layout="constrained")
     axes = figure.add_subplot()
@@ -67,7 +70,7 @@ def draw_learning_curves(form: Form, run: RunView, colors: Mapping[str, str]) ->
 
 
 def draw_best_curves(form: Form, run: RunView, best: TrialRecord) -> Figure:
-    """Draw the training and validation metric of the best trial by epoch."""
+    """Draw the objective's metric by epoch for the best trial, in training and validation."""
     metric = run.objective.name.removeprefix("val_")
     figure = Figure(figsize=(form.width, 2.8), layout="constrained")
     axes = figure.add_subplot()
@@ -90,7 +93,7 @@ def draw_best_curves(form: Form, run: RunView, best: TrialRecord) -> Figure:
 
 
 def find_varied_parameters(run: RunView) -> list[str]:
-    """Find the hyperparameters that vary among scored trials, most frequently active ones first."""
+    """Return the hyperparameters that vary among scored trials, most often active ones first."""
     values: dict[str, list[Any]] = {}
     for trial in _get_scored(run):
         for name, value in trial.active_values.items():
@@ -100,12 +103,12 @@ def find_varied_parameters(run: RunView) -> list[str]:
 
 
 def select_parameters(run: RunView) -> list[str]:
-    """Select the varied hyperparameters that get a chart."""
+    """Return the names of the hyperparameters that get a chart: the first 12 that vary."""
     return find_varied_parameters(run)[:_MOST_PARAMETERS]
 
 
 def draw_parameters(form: Form, run: RunView, colors: Mapping[str, str]) -> Figure:
-    """Draw a small chart for each hyperparameter, with a dot for each trial's value and score."""
+    """Draw a scatter plot for each varied hyperparameter: each trial's value and score."""
     names = select_parameters(run)
     rows = math.ceil(len(names) / form.columns)
     columns = min(form.columns, len(names))
@@ -157,7 +160,7 @@ def _draw_dots(
 
 
 def _get_scored(run: RunView) -> list[TrialRecord]:
-    """Return the scored trials, worst first, so that the best are drawn on top."""
+    """Return the trials with a score, worst first, so that the best ones are drawn on top."""
     return [trial for trial in reversed(run.ranked) if trial.score is not None]
 
 

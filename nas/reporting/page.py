@@ -1,4 +1,4 @@
-"""HTML page of a run."""
+"""Rendering of a run as an HTML page."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ model = network.to_model()  # a keras.Model
 
 
 def render_page(run: RunView) -> str:
-    """Render the page of a run as HTML that loads no other files."""
+    """Render a run as a self-contained HTML page, which loads no other files."""
     best = run.best
     parameters = select_parameters(run)
     return _load_template().render(
@@ -81,7 +81,7 @@ def _load_template() -> jinja2.Template:
 
 
 def _render_charts(run: RunView) -> dict[str, Any]:
-    """Render the charts that are not empty; return image sources by chart and form."""
+    """Render the nonempty charts; return image URLs by chart name and form (wide, narrow)."""
     colors = assign_colors(run)
     charts: dict[str, Any] = {"colors": colors}
     if any(trial.history.get(run.objective.name) for trial in run.trials):
@@ -120,7 +120,7 @@ def _list_facts(run: RunView) -> list[tuple[str, str]]:
 
 
 def _list_extensions(run: RunView) -> list[tuple[str, str]]:
-    """List the times at which the run got other limits."""
+    """Return a fact (label and text) for each time that the run's limits were extended."""
     before, facts = read_limits([run.config]), []
     for record in run.extensions:
         now = read_limits([run.config, record])
@@ -138,7 +138,7 @@ def _list_extensions(run: RunView) -> list[tuple[str, str]]:
 
 
 def _compare_simple_models(run: RunView) -> str | None:
-    """Say in words if a simple model is as good as the ensemble."""
+    """Return a sentence if a simple model is as good as the ensemble; otherwise return None."""
     if run.ensemble is None:
         return None
     sign = 1.0 if run.objective.direction == "min" else -1.0
@@ -147,7 +147,7 @@ def _compare_simple_models(run: RunView) -> str | None:
 
 
 def _list_columns(run: RunView) -> tuple[ColumnSummary, ...]:
-    """List the raw columns of a table; at most 1,000."""
+    """Return summaries of the table's raw columns, at most 1,000; empty if there is no table."""
     table = None if run.data is None else run.data.table
     return () if table is None else table.summary[:_MOST_COLUMNS]
 
@@ -174,7 +174,7 @@ def _describe_status(run: RunView) -> str:
 
 
 def _write_code(run: RunView, best: TrialRecord | None) -> str | None:
-    """Write Python code that loads the best network from the store; None if there is none yet."""
+    """Return Python code that loads the best network; None if no weights are stored yet."""
     if best is None or not best.has_weights:
         return None
     names = {"store": run.store, "run": run.name, "trial": best.trial_id}

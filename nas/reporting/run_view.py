@@ -1,4 +1,4 @@
-"""A run, finished or not, as read from its journal and the trials' specs in the store."""
+"""Read-only view of a run, finished or not, from its journal and its trials' specs."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Hop:
-    """One finished unit of work: the visit of a trial to a partition."""
+    """Finished training or validation unit: one trial's pass over one partition in one epoch."""
 
     trial: str
     epoch: int
     is_training: bool
     worker: int
-    start: float  # of the work on rows, in seconds since the Unix epoch by the worker's clock
-    seconds: float  # of the work on rows
-    overhead: float  # seconds of fetching, setting, reading and writing the state
-    session: int
+    start: float  # when work on rows began, in Unix seconds by the worker's clock
+    seconds: float  # duration of the work on rows
+    overhead: float  # seconds spent fetching, setting, reading and writing the model state
+    session: int  # index of the driver session
 
 
 @dataclass(frozen=True)
 class RunView:
-    """Progress of a run as of the last record in its journal."""
+    """State of a run as of the last record in its journal."""
 
     name: str
     store: str  # URL
@@ -55,7 +55,7 @@ class RunView:
     objective: keras_tuner.Objective
     trials: tuple[TrialRecord, ...]  # in the order of their proposals, running ones included
     hops: tuple[Hop, ...]  # in the journal's order
-    sessions: int  # number of drivers that have worked on the run
+    sessions: int  # number of driver sessions so far
     lost_workers: Mapping[int, int]  # number of times that each worker was lost, by its index
     finished: bool
     last_write: datetime | None  # to the journal; None if the store does not record it
@@ -65,22 +65,30 @@ class RunView:
 
     @property
     def ranked(self) -> list[TrialRecord]:
-        """Trials, best configuration first, its folds together; those without a score are last."""
+        """Trials from best to worst configuration, with a configuration's folds next to each other.
+
+        Trials without a score are last.
+        """
         grouped = [t for each in group_trials(self.trials, self.objective) for t in each.trials]
         shown = {trial.trial_id for trial in grouped}
         return [*grouped, *(trial for trial in self.trials if trial.trial_id not in shown)]
 
     @property
     def best(self) -> TrialRecord | None:
-        """Trial with the best score; None if no trial has a score yet."""
+        """First trial of the best configuration; None if no trial has a score yet."""
         first = next(iter(self.ranked), None)
         return None if first is None or first.score is None else first
 
 
 def read_run(store: Store, run_id: str) -> RunView:
-    """Read a run from the store alone, without changing the store.
+    """Read a run from its store, without changing the store.
 
-    Raises StoreError if there is no such run, or its journal or a trial's spec is damaged.
+    Args:
+        store: The store that contains the run.
+        run_id: Name of the run: its ``project_name``.
+
+    Raises:
+        StoreError: If there is no such run, or its journal or a trial's spec is damaged.
     """
     config, *records = read(store, run_id)
     reader = _Reader(store, run_id, keras_tuner.Objective(*config["objective"]))
@@ -104,7 +112,7 @@ def read_run(store: Store, run_id: str) -> RunView:
 
 
 class _Reader:
-    """Reader of a journal, with the run as of the last record."""
+    """Reader of a journal, which tracks the state of the run after each record."""
 
     def __init__(self, store: Store, run_id: str, objective: keras_tuner.Objective) -> None:
         self.store = store
@@ -120,7 +128,7 @@ class _Reader:
         self.ensemble: Ensemble | None = None
 
     def add(self, record: Record) -> None:
-        """Add the next record."""
+        """Update the state of the run with the journal's next record."""
         match record["kind"]:
             case "session":
                 self.sessions += 1
@@ -165,7 +173,7 @@ class _Reader:
         trial.add_epoch(self.objective, FinishedEpoch(epoch["epoch"], epoch["logs"], added))
 
     def list_trials(self) -> tuple[TrialRecord, ...]:
-        """Return the trials at the last record, in the order of proposals."""
+        """Return the trials as of the last record, in the order of proposals."""
         for name, epoch in self.unanswered.items():
             if name in self.table.running:
                 self._add_epoch(self.table.running[name], epoch, {})

@@ -1,4 +1,4 @@
-"""Style of a page's charts: colors of trials, scales of axes, and image sources."""
+"""Chart styles: trial colors, axis scales and conversion to image URLs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _WIDE_SCALE = 10  # minimum ratio of largest to smallest value for a logarithmic
 
 @dataclass(frozen=True)
 class Form:
-    """Form of a chart: its size and layout on wide screens or on phones."""
+    """Size and layout of a chart for one screen type: wide screens or phones."""
 
     name: str
     width: float  # in inches
@@ -51,48 +51,54 @@ FORMS = (Form("wide", 12.0, 4), Form("narrow", 4.5, 2, narrow=True))
 
 
 def assign_colors(run: RunView) -> dict[str, str]:
-    """Assign a color to each trial: distinct ones to the best, shades of gray to the others."""
+    """Return a color for each trial by name: distinct for the best, shades of gray for others."""
     names = [trial.trial_id for trial in run.ranked]
     colors = dict(zip(names, _COLORS, strict=False))
     return {name: colors.get(name, _GRAYS[i % len(_GRAYS)]) for i, name in enumerate(names)}
 
 
 def count_colored(run: RunView) -> int:
-    """Count the trials that have a distinct color."""
+    """Return the number of trials that have a distinct color."""
     return min(len(run.trials), len(_COLORS))
 
 
 def has_wide_range(values: Sequence[float]) -> bool:
-    """Return whether values need a logarithmic axis: all are positive, and their range is wide."""
+    """Return whether values need a logarithmic axis: all positive, and max/min at least 10."""
     finite = [value for value in values if math.isfinite(value)]
     return bool(finite) and min(finite) > 0 and max(finite) / min(finite) >= _WIDE_SCALE
 
 
 def set_plain_numbers(axis: Any) -> None:
-    """Set labels of an axis to numbers such as 0.01 and 300, without powers of ten or offsets."""
+    """Format an axis's labels as plain numbers such as 0.01, without exponents or offsets."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.5g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
 def set_logarithmic(axis: Any) -> None:
-    """Set an axis to a logarithmic scale, with some labels between the powers of ten."""
+    """Make an axis logarithmic, with some labels between the powers of ten."""
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if axis.axis_name == "y" else (1, 3)))
     set_plain_numbers(axis)
 
 
 def set_epochs(axes: Any, label: str = "epoch") -> None:
-    """Set the label of the x-axis, and its ticks to integer epochs."""
+    """Label the x-axis with ``label``, and restrict its ticks to integers."""
     axes.set_xlabel(label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def to_data_url(svg: str) -> str:
-    """Convert an SVG to an image source, in which ids cannot collide with those of the page."""
+    """Convert SVG source to a data URL for an image.
+
+    In an image, the SVG's element ids cannot collide with those in the page.
+    """
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
 def render_forms(draw: Any, *arguments: Any) -> dict[str, str]:
-    """Render a chart in every form (wide, narrow); return image sources by name of the form."""
+    """Render a chart in each form; return image URLs by form name (``wide``, ``narrow``).
+
+    ``draw`` is called with a form and ``arguments``, and returns a matplotlib figure.
+    """
     with isolated_style(**_SETTINGS):
         return {form.name: to_data_url(to_svg(draw(form, *arguments))) for form in FORMS}

@@ -1,4 +1,4 @@
-"""Timeline of units of work by worker, and the load of each worker."""
+"""Timeline of each worker's training and validation units (hops), and worker load."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ _VALIDATION = 0.45  # opacity of validation units
 
 @dataclass(frozen=True)
 class Usage:
-    """Use of a worker's time, in seconds."""
+    """How a worker's time was used; durations are in seconds."""
 
     worker: int
-    hops: int  # number of finished units of work
-    busy: float  # work on rows
-    share: float  # busy time as a fraction of the duration of all sessions
-    overhead: float  # fetching, setting, reading and writing states
+    hops: int  # number of finished training and validation units
+    busy: float  # time spent working on rows
+    share: float  # busy time as a fraction of all sessions' total duration
+    overhead: float  # time spent fetching, setting, reading and writing model states
     longest_gap: float  # longest time within a session without work on rows
-    times_lost: int
+    times_lost: int  # number of times that the worker was lost
 
 
 @dataclass(frozen=True)
 class TimeAxis:
-    """Hops on one time axis in seconds, without the time between sessions."""
+    """Hops (training and validation units) on one time axis without the time between sessions."""
 
-    hops: tuple[tuple[float, Hop], ...]  # start on the axis, and the hop
-    borders: tuple[float, ...]  # starts of all sessions but the first
-    length: float
+    hops: tuple[tuple[float, Hop], ...]  # start on the axis in seconds, and the hop
+    borders: tuple[float, ...]  # starts of all sessions but the first, in seconds
+    length: float  # total duration of all sessions, in seconds
 
 
 def build_time_axis(hops: Sequence[Hop]) -> TimeAxis:
-    """Build a time axis of hops; one session follows the other without a gap."""
+    """Place hops on one time axis, on which sessions follow one another without gaps."""
     placed: list[tuple[float, Hop]] = []
     borders: list[float] = []
     offset = 0.0
@@ -56,7 +56,7 @@ def build_time_axis(hops: Sequence[Hop]) -> TimeAxis:
 
 
 def compute_usage(run: RunView) -> list[Usage]:
-    """Compute the use of each worker's time, in the order of the workers."""
+    """Return how each worker's time was used, by worker index."""
     axis = build_time_axis(run.hops)
     usage = []
     for worker in range(run.config["partitions"]):
@@ -86,7 +86,10 @@ def _find_longest_gap(hops: Sequence[tuple[float, Hop]], axis: TimeAxis) -> floa
 
 
 def draw_timeline(form: Form, run: RunView, colors: Mapping[str, str]) -> Figure:
-    """Draw a row for each worker, with a bar for each hop, or its load if there are many hops."""
+    """Draw a row per worker: one bar per hop, or a heat map of the load if there are many hops.
+
+    A hop is a finished training or validation unit. ``colors`` are the trials' colors by name.
+    """
     axis = build_time_axis(run.hops)
     workers = run.config["partitions"]
     many = len(axis.hops) > _MOST_BARS
@@ -178,7 +181,11 @@ def _draw_load(figure: Figure, axes: Any, axis: TimeAxis, workers: int) -> None:
 
 
 def compute_load(axis: TimeAxis, workers: int, bins: int) -> np.ndarray:
-    """Compute the load of each worker, 0 to 1, in time bins; the shape is ``(workers, bins)``."""
+    """Compute each worker's load, the busy fraction from 0 to 1 of each of ``bins`` time bins.
+
+    Returns:
+        A float64 array of shape ``(workers, bins)``.
+    """
     step = max(axis.length, 1e-9) / bins
     load = np.zeros((workers, bins))
     for start, hop in axis.hops:

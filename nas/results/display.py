@@ -1,4 +1,4 @@
-"""Results as they are shown in a terminal and in a notebook."""
+"""Text and HTML representations of a search result, for terminals and notebooks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NEXT = (
 
 
 def describe_result(result: ModelSelectionResult) -> str:
-    """Describe a result in a few lines: what predicts, its score beside baselines, what is next."""
+    """Describe a result in a few lines: its scores, baseline scores, and useful methods."""
     lines = [
         f"ModelSelectionResult of {len(result.trials)} trials",
         *(f"  {line}" for line in _describe_scores(result)),
@@ -33,7 +33,7 @@ def describe_result(result: ModelSelectionResult) -> str:
 
 
 def render_result(result: ModelSelectionResult) -> str:
-    """Render a result as HTML: the description, and the best trials."""
+    """Render a result as HTML: its scores, a table of the best trials, and useful methods."""
     board = result.leaderboard().drop(columns=list(_HIDDEN)).dropna(axis="columns", how="all")
     lines = "<br>".join(map(html.escape, _describe_scores(result)))
     more = len(board) - _MOST_ROWS

@@ -1,7 +1,7 @@
-"""Choice of the ensemble of a finished search, from predictions of held-out rows.
+"""Selection of a finished search's ensemble from predictions for held-out rows.
 
-The driver reads the rows from the store. Each network predicts only rows that it was not trained
-on: those of its fold.
+The driver reads the rows from the store. Each network predicts only the rows of its own validation
+fold, on which it was not trained.
 """
 
 from __future__ import annotations
@@ -37,17 +37,19 @@ _CANDIDATES = 24
 
 @dataclass(frozen=True)
 class EnsembleRequest:
-    """What the choice of an ensemble needs.
+    """Inputs to :func:`choose_ensemble`.
 
     Attributes:
-        rows: Rows of the search.
+        rows: The search's rows, by fold.
         objective: Objective of the search.
         size: Maximum number of configurations in the ensemble.
-        is_regression: Whether each output is a number to clip to the range of its labels.
-        classes: Number of classes of the single output, 0 for numbers; None for other outputs.
+        is_regression: For each output, whether it is a regression. If all outputs are, predictions
+            are clipped to the range of the labels.
+        classes: Number of classes if there is a single output, or 0 if it is a regression; None if
+            the usual metrics do not apply.
         custom_objects: Custom layers, losses and metrics by name.
-        deadline: Time of ``time.monotonic()`` after which no further network predicts; None for no
-            limit.
+        deadline: Value of ``time.monotonic()`` after which no further network makes predictions;
+            None for no limit.
     """
 
     rows: FoldRows
@@ -60,10 +62,10 @@ class EnsembleRequest:
 
 
 def choose_ensemble(request: EnsembleRequest, records: Sequence[TrialRecord]) -> Ensemble | None:
-    """Choose the ensemble of a search.
+    """Choose the ensemble of a search from its trial records.
 
     Returns:
-        The ensemble; None if no network has a score.
+        The ensemble; None if no trial has a score.
     """
     known = [each for each in group_trials(records, request.objective) if each.score is not None]
     validated = [each for each in known if each.is_validated]
@@ -84,7 +86,7 @@ def choose_ensemble(request: EnsembleRequest, records: Sequence[TrialRecord]) ->
     score = make_score(
         first.program, labels, request.objective, request.custom_objects, row_weights
     )
-    # Networks predict with the weights of the best epoch for the very rows that are predicted here.
+    # Each network's best epoch was chosen on the same rows that it predicts here.
     penalties = [each.optimism for each in candidates[: len(predictions)]]
     weights = select(predictions, score, request.size, penalties)
     sign = 1.0 if request.objective.direction == "min" else -1.0
@@ -104,7 +106,7 @@ def choose_ensemble(request: EnsembleRequest, records: Sequence[TrialRecord]) ->
         )
         for index, weight in weights.items()
     ]
-    # The temperature of weighted rows would be another.
+    # Row weights would change the temperature.
     is_plain = row_weights is None
     temperature, report = _calibrate(first.program, mean, labels) if is_plain else (1.0, {})
     bounds = _find_bounds(request.rows, labels, folds) if all(request.is_regression) else ()
@@ -132,7 +134,11 @@ def choose_ensemble(request: EnsembleRequest, records: Sequence[TrialRecord]) ->
 def _calibrate(
     program: str, mean: Predictions, labels: Sequence[np.ndarray]
 ) -> tuple[float, dict[str, tuple[float, float]]]:
-    """Find the temperature; return it, and log loss and calibration error before and after."""
+    """Return the calibration temperature, and metrics before and after it by name.
+
+    The metrics are ``"log_loss"`` and ``"ece"`` (expected calibration error). If the output cannot
+    be calibrated, there are none, and the temperature is 1.
+    """
     loss = get_loss_name(program)
     is_multi_label = loss == "binary_crossentropy" and labels[0].shape[1] > 1
     if len(labels) > 1 or is_multi_label or not calibration.is_calibrated(loss):
@@ -150,7 +156,7 @@ def _calibrate(
 
 
 def _predict(request: EnsembleRequest, configuration: Configuration, folds: int) -> Predictions:
-    """Predict the rows of the first folds, each by the trial that was not trained on it."""
+    """Predict the validation rows of the first ``folds`` folds, each with that fold's trial."""
     parts = []
     for trial, held_out in zip(configuration.trials, request.rows.held_out[:folds], strict=False):
         network = TrainedNetwork.from_record(request.rows.store, trial)
@@ -163,9 +169,10 @@ def _predict(request: EnsembleRequest, configuration: Configuration, folds: int)
 def _find_bounds(
     rows: FoldRows, labels: Sequence[np.ndarray], folds: int
 ) -> tuple[tuple[tuple[float, float], ...], ...]:
-    """Find the least and the greatest label of each value of each output, over all rows.
+    """Find the minimum and maximum label over all rows, for each value of each output.
 
-    ``labels`` are those of the first folds. Returns nothing if there are too many rows to read.
+    ``labels`` are the validation labels of the first ``folds`` folds. Returns an empty tuple if
+    there are too many rows to read.
     """
     if folds < rows.folds or folds == 1:
         if rows.manifest.train_rows + rows.manifest.validation_rows > MOST_ROWS:

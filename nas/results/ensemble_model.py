@@ -1,4 +1,4 @@
-"""An ensemble as one functional Keras model of built-in layers and operations."""
+"""Conversion of an ensemble to one functional Keras model of built-in layers and operations."""
 
 from __future__ import annotations
 
@@ -27,7 +27,14 @@ def load_final_network(
     best: TrialRecord,
     custom_objects: Mapping[str, Any] | None = None,
 ) -> TrainedNetwork:
-    """Load the network that predicts: that of the ensemble, or the best one without an ensemble.
+    """Load the network that a result uses for predictions.
+
+    Args:
+        store: Store that contains the weights.
+        trials: Trials of the search.
+        ensemble: The ensemble; None to load the best trial's network instead.
+        best: The best trial.
+        custom_objects: Custom layers, losses and metrics by name.
 
     Raises:
         StoreError: If weights cannot be read.
@@ -49,11 +56,11 @@ def build_ensemble_model(
     networks: Mapping[str, TrainedNetwork],
     custom_objects: Mapping[str, Any] | None = None,
 ) -> keras.Model:
-    """Build the model of an ensemble, compiled with the losses and metrics of its networks.
+    """Build an ensemble as one Keras model, compiled with the losses and metrics of its networks.
 
     Args:
         ensemble: The ensemble.
-        networks: Network of each trial.
+        networks: Trained networks by trial name.
         custom_objects: Custom layers, losses and metrics by name.
     """
     with custom_object_scope(custom_objects):
@@ -87,9 +94,10 @@ def build_ensemble_model(
 
 
 def load_network(network: TrainedNetwork, name: str) -> keras.Model:
-    """Load a network as a Keras model with another name, which is not compiled.
+    """Load a network as an uncompiled Keras model that is called ``name``.
 
-    Keras saves how nested models are compiled, and cannot load the schedules of this package.
+    Keras would save a nested model's compile configuration, but it cannot load this package's
+    learning rate schedules.
     """
     program = json.loads(remove_member_losses(network.program))
     program["architecture"]["config"]["name"] = name
@@ -101,7 +109,7 @@ def load_network(network: TrainedNetwork, name: str) -> keras.Model:
 
 
 def _finish(total: Any, name: str, ensemble: Ensemble, index: int) -> Any:
-    """Calibrate, or clip to the range of the labels, and name the output."""
+    """Calibrate an output or clip it to the range of its labels, and name it ``name``."""
     bounds: Sequence[tuple[float, float]] = ensemble.bounds[index] if ensemble.bounds else ()
     if ensemble.temperature != 1.0:
         clipped = ops.clip(total, EPSILON, 1 - EPSILON)

@@ -1,4 +1,4 @@
-"""Importance of the columns of a table for the predictions of a result, by permutation.
+"""Permutation importance of a table's columns for the predictions of a result.
 
 Breiman, "Random Forests", Machine Learning 2001, section 10; Fisher, Rudin and Dominici, "All
 Models are Wrong, but Many are Useful", JMLR 2019.
@@ -77,7 +77,7 @@ def compute_importance(
 
 
 def _count_classes(targets: Sequence[Target]) -> int | None:
-    """Return the number of classes of the only label, 0 for numbers; None for other labels."""
+    """Return the label's number of classes, 0 for a number, or None if it is unsupported."""
     if len(targets) != 1:
         return None
     (target,) = targets

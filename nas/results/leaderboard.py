@@ -12,10 +12,10 @@ from nas.trial.failures import summarize_error
 
 
 def build_leaderboard(configurations: Sequence[Configuration]) -> pd.DataFrame:
-    """Build the leaderboard; see ``ModelSelectionResult.leaderboard``.
+    """Build the DataFrame that ``ModelSelectionResult.leaderboard`` describes.
 
     Args:
-        configurations: Configurations, best first.
+        configurations: Configurations of the search, best first.
     """
     rows = [
         {

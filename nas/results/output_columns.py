@@ -1,4 +1,4 @@
-"""Columns that scoring adds to a table: values and class of each output."""
+"""Columns that scoring adds to a table: the values and the class of each output."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nas.data.heads import Target
 
 OUTPUT, _CLASS = "__output", "__class"
-"""Ends of the names of columns with values and with classes."""
+"""Suffixes of the names of value columns and class columns."""
 
 # Up to this number of values, Python sends a column for each, and Spark quickly builds an array.
 # With more columns, Spark's generated code is too long, so Python sends an array per row.
@@ -26,16 +26,16 @@ _MAX_SENT_COLUMNS = 256
 
 @dataclass(frozen=True)
 class OutputColumns:
-    """Columns of one model output.
+    """Columns that scoring adds for one model output.
 
     Attributes:
-        names: One name for a column with the output's value, or with an array if it has several
-            values; or as many names as values, for one column per value.
+        names: Names of the value columns: either a single name, for a column of numbers (of arrays
+            if the output has several values), or one name per value.
         width: Number of values of the output.
-        classes: ``"single"`` if the values are probabilities and each row has one class,
-            ``"multiple"`` if a row may have several classes, otherwise ``""``.
-        class_values: The classes of a single class per row, by class index; empty if the class
-            index stands for itself.
+        classes: ``"single"`` if each row has exactly one class, ``"multiple"`` if a row may have
+            several classes, or ``""`` if the output has no classes.
+        class_values: With ``"single"``, the classes in the order of their indices; empty if the
+            class column contains the indices themselves.
     """
 
     names: tuple[str, ...]
@@ -45,12 +45,12 @@ class OutputColumns:
 
     @property
     def is_scalar(self) -> bool:
-        """Whether each column holds one number."""
+        """Whether each value column holds numbers rather than arrays."""
         return self.width == len(self.names)
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the class columns; empty without classes."""
+        """Names of the class columns; empty if the output has no classes."""
         if not self.classes:
             return ()
         names = tuple(name.removesuffix(OUTPUT) + _CLASS for name in self.names)
@@ -58,11 +58,11 @@ class OutputColumns:
 
     @property
     def all_names(self) -> tuple[str, ...]:
-        """Names of all columns, in order: values, then classes."""
+        """Names of all columns, value columns first."""
         return (*self.names, *self.class_names)
 
     def fields(self) -> list[StructField]:
-        """Return the Spark fields of the values that Python sends to Spark."""
+        """Return this output's fields in the struct that the Python UDF returns to Spark."""
         from pyspark.sql.types import ArrayType, DoubleType, StructField
 
         number = DoubleType()
@@ -73,7 +73,7 @@ class OutputColumns:
         return [*fields, *(StructField(name, number) for name in self._sent_class)]
 
     def to_fields(self, values: np.ndarray) -> dict[str, Any]:
-        """Convert values of shape ``(rows, width)`` to the fields that Python sends, by name."""
+        """Convert values of shape ``(rows, width)`` to the UDF's result fields, by field name."""
         columns: dict[str, Any] = {}
         if self._sends_arrays:
             columns[self.names[0]] = list(values)
@@ -85,7 +85,10 @@ class OutputColumns:
         return columns
 
     def select(self, scores: str) -> list[Any]:
-        """Select the columns from ``scores``, the column of structs that Python sent."""
+        """Return the value and class columns as Spark expressions.
+
+        ``scores`` is the name of the struct column that the Python UDF returned.
+        """
         from pyspark.sql.functions import array, col, isnan, transform, when
 
         sent = [col(scores)[name] for name in self._sent_values]
@@ -112,7 +115,7 @@ class OutputColumns:
         return [*columns, *(value.alias(name) for value, name in named)]
 
     def to_arrow(self, values: np.ndarray) -> dict[str, pa.Array]:
-        """Convert values of shape ``(rows, width)`` to the columns, as :meth:`select` has them."""
+        """Convert values of shape ``(rows, width)`` to the columns of :meth:`select`, by name."""
         values = values.astype("float64")
         numbers = [pa.array(column, mask=np.isnan(column)) for column in values.T]
         columns = numbers if self.is_scalar else [_to_lists(values)]
@@ -142,12 +145,12 @@ class OutputColumns:
 
     @property
     def _sent_class(self) -> tuple[str, ...]:
-        """Name of the field with the index of the largest value, if that is the class."""
+        """Name of the field with the largest value's index, in a tuple; empty if it is not sent."""
         return self.class_names if self.classes == "single" and self.width > 1 else ()
 
 
 def check_absent(names: Sequence[str], existing: Collection[str]) -> None:
-    """Raise DataError if a table already has one of the columns that scoring adds."""
+    """Raise DataError if any column in ``names``, which scoring adds, already exists."""
     for name in names:
         if name in existing:
             raise DataError(
@@ -157,34 +160,42 @@ def check_absent(names: Sequence[str], existing: Collection[str]) -> None:
 
 
 def output_names(group: Sequence[str], target: Target) -> list[str]:
-    """Return the default names of an output's columns, from its label columns ``group``."""
+    """Return the default names of an output's value columns.
+
+    Args:
+        group: Names of the output's label columns.
+        target: The output.
+    """
     if len(group) not in (1, target.width):
         return [f"{group[0]}{OUTPUT}"]
     return [f"{name}{OUTPUT}" for name in group]
 
 
 def class_kind(target: Target) -> str:
-    """Return the value of ``OutputColumns.classes`` for a target."""
+    """Return ``OutputColumns.classes`` for a target: ``"single"``, ``"multiple"`` or ``""``."""
     if target.num_classes is None:
         return ""
     return "multiple" if target.width > 1 and target.activation == "sigmoid" else "single"
 
 
 def _to_lists(values: np.ndarray) -> pa.Array:
-    """Return the rows of a matrix as an Arrow array of lists."""
+    """Convert a matrix to an Arrow array of lists, one per row; NaN becomes null."""
     offsets = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
     flat = values.reshape(-1)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat, mask=np.isnan(flat)))
 
 
 def _join_lists(columns: Sequence[pa.Array]) -> pa.Array:
-    """Return columns of equal length as an Arrow array of lists, one for each row."""
+    """Combine columns of equal length into an Arrow array of lists, one per row."""
     rows = zip(*(column.to_pylist() for column in columns), strict=True)
     return pa.array(map(list, rows), pa.list_(columns[0].type))
 
 
 def _mark(probability: Any) -> Any:
-    """Return 1 for a probability above 0.5, as in Keras' accuracy, otherwise 0; null for NaN."""
+    """Return a column of 1 for probabilities above 0.5, 0 for others, and null for NaN.
+
+    Keras' binary accuracy has the same threshold.
+    """
     from pyspark.sql.functions import isnan, when
 
     return when(~isnan(probability), (probability > 0.5).cast("int"))

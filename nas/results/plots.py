@@ -1,4 +1,4 @@
-"""Figures of a result, which notebooks show as pictures."""
+"""Matplotlib figures of a search result, which notebooks display as images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TRAINING, _VALIDATION, _PALE = "#d55e00", "#0072b2", "#9aa1ab"
 
 
 class Plot(Figure):
-    """Figure of matplotlib that needs no pyplot to be shown in a notebook."""
+    """Matplotlib figure that notebooks can display without ``pyplot``."""
 
     def _repr_png_(self) -> bytes:
         sink = io.BytesIO()
@@ -27,10 +27,10 @@ class Plot(Figure):
 
 
 def plot_history(history: Mapping[str, Sequence[float]], trial: str, metric: str) -> Figure:
-    """Plot a metric of one trial by epoch, in training and in validation.
+    """Plot the training and validation values of a trial's metric by epoch.
 
     Args:
-        history: Metrics of the trial by name, with one value per epoch.
+        history: The trial's metrics by name, each with one value per epoch.
         trial: Name of the trial.
         metric: Name of the metric, with or without the prefix ``val_``.
     """
@@ -50,9 +50,13 @@ def plot_history(history: Mapping[str, Sequence[float]], trial: str, metric: str
 
 
 def plot_trials(trials: Sequence[TrialRecord], objective: Any) -> Figure:
-    """Plot the score of each trial in the order of their proposals, and the best one so far.
+    """Plot the score of each trial, in the order of proposals, and the best score so far.
 
-    Trials that repeat another one on a further fold are left out.
+    Trials that only cross-validate another trial on a further fold are omitted.
+
+    Args:
+        trials: Trials of the search, in the order of proposals.
+        objective: The search's ``keras_tuner.Objective``.
     """
     figure, axes = _make_axes()
     searched = [trial for trial in trials if not trial.configuration]
@@ -70,7 +74,11 @@ def plot_trials(trials: Sequence[TrialRecord], objective: Any) -> Figure:
 
 
 def plot_importance(importance: pd.DataFrame) -> Figure:
-    """Plot the most important columns, with the deviation of the repeats."""
+    """Plot the importance of up to 20 columns, with error bars for the deviation over repeats.
+
+    Args:
+        importance: The DataFrame that ``ModelSelectionResult.feature_importance`` returns.
+    """
     shown = importance.head(20).iloc[::-1]
     figure, axes = _make_axes(0.6 + 0.3 * max(len(shown), 3))
     axes.barh(shown["feature"], shown["importance"], xerr=shown["deviation"], color=_VALIDATION)

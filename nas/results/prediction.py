@@ -1,4 +1,4 @@
-"""Predictions of a Keras model for rows in memory, without tracing it."""
+"""Predictions by a Keras model for rows in memory, without tracing the model."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ _ROWS = 8192
 
 
 def predict_untraced(model: Any, x: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Predict an array of doubles for each output, step by step.
+    """Predict eagerly, in steps of 8,192 rows.
 
-    Tracing an ensemble, as Keras' ``predict`` does, takes longer than it saves below some hundred
-    steps.
+    Keras' ``predict`` traces the model first. For an ensemble, this takes longer than it saves
+    unless there are some hundred steps.
 
     Args:
-        model: The model. Its einsums are multiplications from now on, where they add nothing up.
-        x: An array ``(rows, ...)`` for each input; there may be no rows.
+        model: The Keras model. Its ``EinsumDense`` layers without sums are changed in place to
+            multiplications.
+        x: An array of shape ``(rows, ...)`` for each input; ``rows`` may be 0.
+
+    Returns:
+        A float64 array of shape ``(rows, ...)`` for each output.
     """
     multiply_without_sums(model)
     steps = []

@@ -1,4 +1,4 @@
-"""Predictions and metrics of a trained network for data in the driver's memory."""
+"""Prediction and evaluation with a trained network for data in the driver's memory."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ from nas.results.trained_network import TrainedNetwork
 
 
 class Predictor:
-    """Trained network that takes arrays, pandas DataFrames and Arrow tables.
+    """Trained network that predicts and evaluates arrays, pandas DataFrames and Arrow tables.
 
     Args:
         network: The network.
-        layout: Columns of its inputs and outputs.
+        layout: Columns of the network's inputs and outputs.
         input_dtypes: Dtype of each input in the training data.
-        targets: Its outputs, with their labels.
-        table: Encoding of the raw table that it was trained on; None for arrays.
+        targets: The network's outputs, with their labels.
+        table: Encoding of the raw table that the network was trained on; None if it was trained on
+            arrays.
         custom_objects: Custom layers, losses and metrics by name.
     """
 
@@ -57,21 +58,21 @@ class Predictor:
 
     @functools.cached_property
     def model(self) -> Model:
-        """The network as a Keras model that Keras alone can compile."""
+        """The network as a Keras model that can be compiled without this package."""
         return self.network.to_model(self._custom_objects)
 
     @functools.cached_property
     def scoring_model(self) -> Model:
         """The network, compiled with all metrics of the search.
 
-        It is separate from :attr:`model`, which users may evaluate on labels with one axis. Keras
-        cannot evaluate the same model on labels with one axis and then with two.
+        It is separate from :attr:`model`, which users may evaluate on one-dimensional labels. Keras
+        cannot evaluate a model on one-dimensional labels and then on two-dimensional ones.
         """
         return self.network.to_model(self._custom_objects, exported=False)
 
     @property
     def input_dtypes(self) -> tuple[str, ...]:
-        """Dtype of each input of the network, which may be wider than that of its training data."""
+        """Dtype of each network input, which may be wider than the dtype of the training data."""
         if all(dtype == "float32" for dtype in self._stored_dtypes):
             return self._stored_dtypes
         return tuple(str(tensor.dtype) for tensor in self.model.inputs)
@@ -79,7 +80,7 @@ class Predictor:
     def predict(
         self, x: Any, batch_size: int = 32, verbose: int = 0
     ) -> np.ndarray | list[np.ndarray]:
-        """Predict the outputs for arrays or a table; see ``HyperHyperModel.predict``."""
+        """Predict the outputs for in-memory data; see ``HyperHyperModel.predict``."""
         inputs = self.build_inputs(x)
         if self._table is None or verbose:
             outputs: np.ndarray | list[np.ndarray] = predict_rows(
@@ -96,7 +97,7 @@ class Predictor:
     def evaluate(
         self, x: Any, y: Any, batch_size: int = 32, verbose: int = 0, sample_weight: Any = None
     ) -> dict[str, float]:
-        """Evaluate loss and metrics, by name; see ``HyperHyperModel.evaluate``."""
+        """Return the loss and metrics by name; see ``HyperHyperModel.evaluate``."""
         if isinstance(x, pa.Table):
             x = to_frame(x)
         if isinstance(y, str):  # the name of the label's column, as in fit
@@ -123,8 +124,12 @@ class Predictor:
     ) -> pd.DataFrame | pa.Table:
         """Return a table with the columns of each output added.
 
+        Args:
+            table: A pandas DataFrame or Arrow table with the feature columns.
+            columns: Columns to add, for each output of the network.
+
         Raises:
-            DataError: If a column is missing, or already has the name of an added one.
+            DataError: If a feature column is missing, or a column to add already exists.
         """
         existing = table.column_names if isinstance(table, pa.Table) else list(table.columns)
         check_absent([name for each in columns for name in each.all_names], existing)
@@ -140,7 +145,11 @@ class Predictor:
         return table.assign(**{name: each.to_pandas().to_numpy() for name, each in added.items()})
 
     def build_inputs(self, x: Any) -> np.ndarray | list[np.ndarray]:
-        """Convert arrays, a dict or a table to the inputs of the network."""
+        """Convert arrays, a dict or a table to network inputs of shape ``(rows, ...)``.
+
+        Returns:
+            The input, or a list if the network has several inputs.
+        """
         if self._table is not None:
             inputs = encode_rows(x, self._table, self._layout.inputs)
         else:
@@ -150,7 +159,14 @@ class Predictor:
         return inputs[0] if len(inputs) == 1 else inputs
 
     def build_labels(self, y: Any) -> np.ndarray | list[np.ndarray]:
-        """Convert labels, or a pandas DataFrame with labels, to the targets of the network."""
+        """Convert labels to network targets of shape ``(rows, ...)``.
+
+        Args:
+            y: Labels, or a pandas DataFrame that contains the label columns.
+
+        Raises:
+            DataError: If a label column is missing, or labels have a wrong shape or value.
+        """
         columns = select_columns(self._index_classes(y), self._layout.outputs, "y")
         dtypes = [
             target.dtype_for(fractions=any(has_fractions(columns[name]) for name in group))
@@ -167,7 +183,7 @@ class Predictor:
         return labels[0] if len(labels) == 1 else labels
 
     def _index_classes(self, y: Any) -> Any:
-        """Replace the classes of labels of a raw table by their indices."""
+        """Replace classes by class indices in the labels of a raw table."""
         if self._table is None or not self._table.labels:
             return y
         names = [name for group in self._layout.outputs for name in group]

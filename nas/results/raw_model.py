@@ -1,6 +1,6 @@
-"""Keras models that take the raw columns of a table, from built-in layers and operations alone.
+"""Keras models that take a table's raw columns and consist of built-in layers and operations only.
 
-They compute the same as :mod:`cerebros_spark.data.table.fields` and
+They compute the same values as :mod:`cerebros_spark.data.table.fields` and
 :mod:`cerebros_spark.data.table.matrix`, in the same precision.
 """
 
@@ -37,7 +37,7 @@ from cerebros_spark.data.table.schema import (
 from cerebros_spark.data.table.source import INTEGER, STRING
 
 CLASSES = "classes"
-"""Name of the layer of a model that contains the classes of an output."""
+"""Name of the model layer that contains an output's classes, if only one output has classes."""
 
 _EXACT = 2**53
 _HALF = 2**32
@@ -51,20 +51,30 @@ _USABLE = re.compile(r"[A-Za-z]\w*", re.ASCII)
 def build_encoder(
     schema: TableSchema, name: str = "table", input_names: Mapping[str, str] | None = None
 ) -> keras.Model:
-    """Build the model that encodes raw columns as the matrix of a network.
+    """Build the model that encodes raw columns as the input matrix of a network.
 
-    Its inputs are the columns by name, each of shape ``(rows, 1)``, or ``(rows, width)`` for
-    arrays: strings as strings, ``""`` if missing; numbers and booleans as float64, NaN if missing;
-    dates and times as int64 microseconds since 1970 of the local calendar, -2^63 (NumPy's NaT) if
-    missing. Columns of integers beyond 2^53 are int64, too. ``keras.Model.predict`` casts arrays of
-    float64 to float32 before the model sees them: where a column needs more digits, pass integers
-    or a ``tf.data.Dataset``, or call the model. A column whose name TensorFlow cannot use
-    has its name as the key of the dict of inputs, and another name in a SavedModel's signature.
+    Its inputs are a dict by column name. Each has the shape ``(rows, 1)``, or ``(rows, width)`` for
+    an array column, and one of these dtypes:
+
+    - strings: string; ``""`` if missing
+    - numbers and booleans: float64; NaN if missing
+    - integers beyond 2^53: int64; -2^63 if missing
+    - dates and times: int64 microseconds since 1970-01-01 00:00 local time; -2^63 (NumPy's NaT) if
+      missing
+
+    ``keras.Model.predict`` casts float64 arrays to float32 before the model receives them. If a
+    column needs more digits, pass integers or a ``tf.data.Dataset``, or call the model. If
+    TensorFlow cannot use a column's name, the dict key is still that name, but a SavedModel's
+    signature has another.
 
     Args:
         schema: Encoding of the table.
         name: Name of the model.
-        input_names: Names of the inputs by column; see :func:`make_input_names`.
+        input_names: Names of the Keras inputs by column name, from :func:`make_input_names`; None
+            to choose them here.
+
+    Returns:
+        A model whose output is the matrix, float32 of shape ``(rows, encoded columns)``.
     """
     names = input_names or make_input_names([column.name for column in schema.columns])
     inputs = {column.name: _make_input(column, names[column.name]) for column in schema.columns}
@@ -84,10 +94,10 @@ def build_encoder(
 
 
 def build_raw_model(network: keras.Model, schema: TableSchema, layout: Layout) -> keras.Model:
-    """Build the model that takes raw columns, encodes them, and applies a network.
+    """Build the model that encodes raw columns and applies a network to them.
 
     Args:
-        network: The network, with one matrix for each of its inputs.
+        network: The network; each of its inputs is an encoded matrix.
         schema: Encoding of the table.
         layout: Columns of each input and output of the network.
     """
@@ -124,7 +134,7 @@ def build_raw_model(network: keras.Model, schema: TableSchema, layout: Layout) -
 
 
 def _get_compile_config(network: keras.Model) -> dict[str, Any]:
-    """Return the compile configuration of a network for a model with other names of outputs."""
+    """Return a network's compile configuration, adapted to a model with other output names."""
     config = dict(network.get_compile_config())
     for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
         values = config.get(name)
@@ -134,16 +144,17 @@ def _get_compile_config(network: keras.Model) -> dict[str, Any]:
 
 
 def make_model(inputs: Mapping[str, Any], outputs: Any, name: str) -> keras.Model:
-    """Make a model of inputs by key, which may differ from their names."""
+    """Make a model whose inputs are a dict; its keys may differ from the inputs' names."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "When providing `inputs` as a dict")
         return keras.Model(dict(inputs), outputs, name=name)
 
 
 def make_input_names(names: Sequence[str], reserved: Sequence[str] = ()) -> dict[str, str]:
-    """Return names that TensorFlow can use, all different even without regard to case.
+    """Return an input name that TensorFlow can use for each column name.
 
-    A column keeps its name if it can; ``reserved`` are names of other layers.
+    The input names are unique regardless of case, and also differ from ``reserved``, the names of
+    other layers. A column's name is kept if possible.
     """
     taken = {name.lower() for name in reserved}
     result = {}
@@ -161,10 +172,15 @@ def make_input_names(names: Sequence[str], reserved: Sequence[str] = ()) -> dict
 
 
 def attach_classes(probabilities: Any, classes: LabelClasses, name: str = CLASSES) -> Any:
-    """Add a layer that contains the classes of an output, and return the output unchanged.
+    """Attach a layer that contains an output's classes; return the output with equal values.
 
-    The layer is a model called ``name`` with two outputs, ``"probability"`` and ``"class"``,
-    of which the second converts probabilities to the names of the classes.
+    The layer is a model called ``name`` with two outputs: ``"probability"``, the output itself, and
+    ``"class"``, the predicted class as a string.
+
+    Args:
+        probabilities: Output of shape ``(rows, 1)`` for two classes, otherwise ``(rows, classes)``.
+        classes: Classes of the label.
+        name: Name of the layer.
     """
     width = probabilities.shape[-1]
     given = keras.Input((width,), name="probability", dtype=probabilities.dtype)
@@ -182,7 +198,7 @@ def attach_classes(probabilities: Any, classes: LabelClasses, name: str = CLASSE
 
 
 def find_unused_name(values: Sequence[Any]) -> str:
-    """Return a string that is not among the values, for unknown ones."""
+    """Return a string that is not in ``values``, to represent unknown values."""
     name = "[UNK]"
     while name in values:
         name = f"[{name}]"
@@ -190,7 +206,7 @@ def find_unused_name(values: Sequence[Any]) -> str:
 
 
 def _find_unused_integer(values: Sequence[Any]) -> int:
-    """Return an integer that is not among the values, for unknown ones."""
+    """Return an integer that is not in ``values``, to represent unknown values."""
     number = MISSING_INTEGER + 1
     while number in values:
         number += 1
@@ -206,7 +222,7 @@ def _make_input(column: TableColumn, name: str) -> Any:
 
 
 def is_large_integer(column: TableColumn) -> bool:
-    """Return whether the raw model takes a column as int64, because float64 lacks its digits."""
+    """Return whether the raw model takes a column as int64 because float64 is too imprecise."""
     if column.storage != INTEGER or isinstance(column, DatetimeColumn):
         return False
     values = column.center if isinstance(column, NumberColumn) else column.values
@@ -214,7 +230,7 @@ def is_large_integer(column: TableColumn) -> bool:
 
 
 def find_precise_columns(schema: TableSchema) -> list[str]:
-    """Find the columns of float64 whose values float32 could not tell apart."""
+    """Return the names of float64 columns whose values float32 cannot distinguish well enough."""
     return [
         column.name
         for column in schema.columns
@@ -234,13 +250,13 @@ def _join(parts: Sequence[Any]) -> Any:
 
 
 def _scale(values: Any, scale: Any) -> Any:
-    """Scale float64 numbers as the shards do."""
+    """Scale float64 numbers and cast them to float32, as when shards are written."""
     finite = ops.clip(values, -GREATEST, GREATEST)
     return ops.cast(ops.clip(finite * scale, -LARGEST, LARGEST), "float32")
 
 
 def _subtract(values: Any, center: int) -> Any:
-    """Return differences of int64 as float64, without overflow."""
+    """Subtract ``center`` from int64 values without overflow; return float64."""
     high, low = divmod(center, _HALF)
     upper = ops.cast(ops.floor_divide(values, _HALF) - high, "float64")
     lower = ops.cast(ops.mod(values, _HALF) - low, "float64")
@@ -350,14 +366,14 @@ def _encode_time(raw: Any, column: DatetimeColumn, numbers: list[Any], flags: li
 
 
 def _compute_cycle(part: str, times: Any, days: Any) -> Any:
-    """Return a fraction of a cycle as float64; see :func:`.calendar.compute_part`."""
+    """Return the elapsed fraction of a cycle as float64; see :func:`.calendar.compute_part`."""
     if part == HOUR:
         return ops.cast(times - days * DAY, "float64") / float(DAY)
     return ops.cast(_split_days(days)[2] - 1, "float64") / 31.0
 
 
 def _split_days(days: Any) -> tuple[Any, Any, Any]:
-    """Return year, month and day; see :func:`cerebros_spark.data.table.calendar.split_days`."""
+    """Return the year, month and day of days since 1970-01-01; see :func:`.calendar.split_days`."""
     div = ops.floor_divide
     shifted = days + 719_468
     era = div(shifted, 146_097)

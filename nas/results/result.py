@@ -1,4 +1,4 @@
-"""Result of a search."""
+"""Search result: trials, networks, predictions, plots and reports."""
 
 from __future__ import annotations
 
@@ -58,22 +58,22 @@ _Table = TypeVar("_Table", "DataFrame", "pd.DataFrame", "pa.Table")
 
 
 class ModelSelectionResult:
-    """Result of a search: its trials, the best network, and scoring on Spark or in memory.
+    """Result of a search: its trials and best network, and methods to predict and evaluate.
 
     Args:
-        trials: All trials, in the order of proposals.
-        objective: The objective of the search.
+        trials: All trials, in the order in which the tuner proposed them.
+        objective: The search's objective.
         store: Store that contains the weights.
         layout: Columns of the networks' inputs and outputs.
         input_dtypes: Dtype of each input in the training data.
         targets: Outputs of the networks, with their labels.
-        engine_report: Report of how well the workers were used.
+        engine_report: Report of worker utilization.
         custom_objects: Custom layers, losses and metrics by name.
         run_id: Name of the run in the store.
-        table: Encoding of the raw table that the search was given; None for arrays. It is an
-            attribute of the result, too.
-        ensemble: Configurations that predict together, with their weights; None if the best network
-            predicts alone. It is an attribute, too.
+        table: Encoding of the raw table that the search was given; None if it was given arrays.
+            Also an attribute of the result.
+        ensemble: Configurations whose predictions are averaged, with their weights; None if the
+            best network predicts alone. Also an attribute of the result.
     """
 
     def __init__(
@@ -116,27 +116,28 @@ class ModelSelectionResult:
     # Trials ------------------------------------------------------------------------------
 
     def leaderboard(self) -> pd.DataFrame:
-        """Return a DataFrame with one row per trial, best first, and trials without a score last.
+        """Return a DataFrame with one row per configuration, best first and unscored ones last.
 
         Columns: ``trial``, ``score`` (objective at the trial's best epoch), ``epochs`` (finished
         epochs), ``parameters`` (number of weights), ``seconds`` (of work, summed over workers),
         ``status``, and for failed trials ``error`` (type and message in one line) and
-        ``traceback``. If configurations were cross-validated, they come first, with the mean of
-        their folds as ``score``, each at the epoch that is best for the others, and with ``folds``
-        and ``standard_error``.
+        ``traceback``. Cross-validated configurations come first, and add the columns ``folds`` and
+        ``standard_error``. Their ``score`` is the mean over the folds, where each fold is scored at
+        the epoch that is best for the other folds.
         """
         return build_leaderboard(self._configurations)
 
     @property
     def best_trial(self) -> TrialRecord:
-        """First trial of the best configuration."""
+        """Best configuration's first trial, which validates on fold 0."""
         return self._ranked[0]
 
     @property
     def classes(self) -> list[Any] | dict[str, list[Any]]:
-        """Classes of the label, in the order of the probabilities; a dict by label for several.
+        """Classes of the label, in the order of the predicted probabilities.
 
-        It is empty for a regression, and for labels of arrays.
+        If several labels have classes, a dict by label name. Empty for regression and for labels
+        given as arrays.
         """
         by_label = (
             {each.name: list(each.values) for each in self.table.labels} if self.table else {}
@@ -145,41 +146,48 @@ class ModelSelectionResult:
 
     @functools.cached_property
     def best_model(self) -> Model:
-        """Best network, with the weights of the epoch that its score belongs to."""
+        """Network of the best trial, with the weights of its best epoch."""
         if self.ensemble is None:
             return self._predictor.model
         return self.get_model(self.best_trial.trial_id)
 
     def get_best_model(self) -> Model:
-        """Return the best network, as :attr:`best_model`."""
+        """Return the best network; the same as :attr:`best_model`."""
         return self.best_model
 
     def keras(self) -> Model:
-        """Return the best network, as :attr:`best_model`."""
+        """Return the best network; the same as :attr:`best_model`."""
         return self.best_model
 
     def get_model(self, trial: str) -> Model:
         """Return a trial's network, with the weights of its best epoch.
 
-        If labels are class indices, it is compiled without metrics that need one-hot labels: Keras
-        would not convert the indices. Raises ArgumentError if there is no such trial, or it has no
-        weights.
+        If labels are class indices, the model is compiled without the metrics that need one-hot
+        labels, because Keras would not convert the indices.
+
+        Args:
+            trial: Name of the trial.
+
+        Raises:
+            ArgumentError: If there is no such trial, or it has no weights.
+            StoreError: If the weights cannot be read.
         """
         network = TrainedNetwork.from_record(self._store, self._find_record(trial))
         return network.to_model(self.custom_objects)
 
     def export_model(self, raw: bool = True) -> Model:
-        """Return the model that predicts as a ``keras.Model``, which Keras alone saves and loads.
+        """Return the ensemble, or the best network if there is none, as a ``keras.Model``.
 
-        It is the ensemble, if there is one, and otherwise the best network.
+        The model can be saved and loaded without this package.
 
         Args:
-            raw: Whether the inputs are the columns of the raw table that ``fit`` was given, by
-                name; see :func:`nas.results.raw_model.build_encoder` for their dtypes. Otherwise,
-                and for searches on arrays, the inputs are those of the network.
+            raw: If True, the inputs are the columns of the raw table that ``fit`` was given, by
+                name; see :func:`nas.results.raw_model.build_encoder` for their shapes and dtypes.
+                If False, or if the search was given arrays, they are the network's own inputs.
 
         Returns:
-            The model. If labels have classes, its layer ``"classes"`` contains them.
+            The model. With raw inputs, a layer called ``"classes"`` (``"classes_0"`` and so on for
+            several labels) contains the classes of a label.
         """
         if not raw or self.table is None:
             return self._predictor.model
@@ -202,18 +210,18 @@ class ModelSelectionResult:
         return [trial.hyperparameters.copy() for trial in self._scored[:num_trials]]
 
     def results_summary(self, num_trials: int = 10) -> str:
-        """Print the best ``num_trials`` trials in KerasTuner's format, and return the text."""
+        """Print the best ``num_trials`` trials in KerasTuner's format; return the printed text."""
         return print_text(
             describe_trials(self._ranked[:num_trials], self.objective, self._store.url)
         )
 
     def get_best_model_history(self) -> dict[str, list[float]]:
-        """Return the best trial's metrics by name, each as a list with one value per epoch."""
+        """Return the best trial's metrics by name, each with one value per epoch."""
         return dict(self.best_trial.history)
 
     @property
     def metrics(self) -> dict[str, dict[str, list[float]]]:
-        """Metrics of every trial, as :meth:`get_history` returns them."""
+        """Metrics by trial name and metric name, each with one value per epoch."""
         return self.get_history()
 
     @overload
@@ -221,17 +229,24 @@ class ModelSelectionResult:
     @overload
     def get_history(self, trial: None = None) -> dict[str, dict[str, list[float]]]: ...
     def get_history(self, trial: str | None = None) -> dict[str, Any]:
-        """Return a trial's metrics by name, one value per epoch; None for all trials, by trial."""
+        """Return metrics by name, each with one value per epoch.
+
+        Args:
+            trial: Name of the trial; None to return a dict of all trials' metrics, by trial name.
+
+        Raises:
+            ArgumentError: If there is no such trial.
+        """
         if trial is None:
             return {record.trial_id: dict(record.history) for record in self.trials}
         return dict(self._find_record(trial).history)
 
     def plot_history(self, trial: str | None = None, metric: str | None = None) -> Figure:
-        """Plot a metric of a trial by epoch, and return the ``matplotlib`` figure.
+        """Plot a trial's metric by epoch; return the ``matplotlib`` figure.
 
         Args:
             trial: Name of the trial; None for the best one.
-            metric: Name of the metric; None for the objective.
+            metric: Name of the metric, with or without the prefix ``val_``; None for the objective.
 
         Raises:
             ArgumentError: If there is no such trial, or it has no such metric.
@@ -248,7 +263,7 @@ class ModelSelectionResult:
         return plot_history(record.history, record.trial_id, wanted)
 
     def plot_trials(self) -> Figure:
-        """Plot the scores of all configurations and the best so far; a ``matplotlib`` figure."""
+        """Plot each configuration's score and the best so far; return the ``matplotlib`` figure."""
         from nas.results.plots import plot_trials
 
         return plot_trials(self.trials, self.objective)
@@ -256,25 +271,27 @@ class ModelSelectionResult:
     def feature_importance(
         self, x: Any, y: Any = None, *, repeats: int = 5, rows: int = 2000, seed: int = 0
     ) -> pd.DataFrame:
-        """Compute how much worse predictions become when a column is shuffled.
+        """Compute how much worse predictions become if a column is shuffled.
 
-        Columns that depend on one another share their importance. Use rows that were not trained
-        on (permutation importance: Breiman, "Random Forests", 2001).
+        Columns that depend on one another share their importance. Pass rows that were not used for
+        training. The method is that of Breiman, "Random Forests", Machine Learning 2001.
 
         Args:
-            x: A pandas DataFrame or Arrow table.
-            y: Labels; None, or the name of the label's column, if ``x`` has them.
+            x: A pandas DataFrame or Arrow table with the raw columns.
+            y: Labels of shape ``(rows,)``; None or the name of the label column if ``x`` contains
+                them.
             repeats: Number of times that each column is shuffled.
-            rows: Maximum number of rows, which are drawn at random.
-            seed: Seed of the draws.
+            rows: Maximum number of rows; if ``x`` has more, a random sample of this size is used.
+            seed: Seed of the sample and the shuffles.
 
         Returns:
-            A DataFrame with the columns ``feature``, ``importance`` (mean increase of the root mean
-            squared error, or of the log loss of classes) and ``deviation`` (over the repeats), most
-            important features first.
+            A DataFrame, most important features first, with the columns ``feature``, ``importance``
+            (mean increase of the log loss, or of the root mean squared error for regression) and
+            ``deviation`` (standard deviation over the repeats).
 
         Raises:
-            ArgumentError: If the search had no raw table with one label, or an argument is invalid.
+            ArgumentError: If the search was not on a raw table with a single label, or an argument
+                is invalid.
             DataError: If a column is missing.
         """
         from nas.results.importance import compute_importance
@@ -284,7 +301,7 @@ class ModelSelectionResult:
     def plot_importance(
         self, x: Any, y: Any = None, *, repeats: int = 5, rows: int = 2000, seed: int = 0
     ) -> Figure:
-        """Plot the importance of features; a ``matplotlib`` figure.
+        """Plot the permutation importance of features; return the ``matplotlib`` figure.
 
         The arguments are those of :meth:`feature_importance`.
         """
@@ -294,12 +311,13 @@ class ModelSelectionResult:
         return plot_importance(importance)
 
     def draw(self, trial: str | None = None) -> Drawing:
-        """Draw a trial's network, and return the drawing as SVG (see :func:`nas.draw_network`).
-
-        It is a string, which notebooks show as a picture.
+        """Draw a trial's network as SVG; see :func:`nas.draw_network`.
 
         Args:
             trial: Name of the trial; None for the best one.
+
+        Returns:
+            The SVG source, a string that notebooks display as an image.
 
         Raises:
             ArgumentError: If there is no such trial, or its network could not be built.
@@ -318,20 +336,20 @@ class ModelSelectionResult:
             path: The HTML file; an existing file is replaced.
 
         Returns:
-            The absolute path, which notebooks show as the page.
+            The absolute path of the file; notebooks display it as the page itself.
 
         Raises:
-            ArgumentError: If the path is a folder, or its name does not end in ``.html``.
+            ArgumentError: If the path is a folder, or does not end in ``.html`` or ``.htm``.
             StoreError: If the run is no longer in the store, or the page cannot be written.
         """
         write_report(self._store, self._run_id, path)
         return ReportPath(check_path(path))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Save the result as a folder, which :meth:`load` reads without the store.
+        """Save the result as a folder that :meth:`load` can read without the run's store.
 
-        The folder holds all trials with histories and weights, the schema of the table, and
-        ``model.keras``, the best network as :meth:`export_model` returns it.
+        The folder contains all trials with their histories and weights, the table's schema, and
+        ``model.keras``, the model that :meth:`export_model` returns.
 
         Args:
             path: The folder. A result that was saved there before is replaced.
@@ -359,11 +377,12 @@ class ModelSelectionResult:
     def load(
         cls, path: str | os.PathLike[str], custom_objects: Mapping[str, Any] | None = None
     ) -> ModelSelectionResult:
-        """Load a result that :meth:`save` has written.
+        """Load a result that :meth:`save` wrote.
 
         Args:
             path: The folder.
-            custom_objects: Custom layers, losses and metrics by name, unless they are registered.
+            custom_objects: Custom layers, losses and metrics by name, for those that are not
+                registered with Keras.
 
         Raises:
             StoreError: If there is no saved result, or it is damaged.
@@ -380,9 +399,9 @@ class ModelSelectionResult:
         """Set the names of the columns that :meth:`transform` adds.
 
         Args:
-            output_columns: One name for each of :meth:`get_output_columns`. The class column of
-                ``<label>__output`` is ``<label>__class``; that of any other ``<name>`` is
-                ``<name>__class``.
+            output_columns: New names for the columns in :meth:`get_output_columns`, in the same
+                order. Class columns are named accordingly: ``<label>__class`` for
+                ``<label>__output``, and ``<name>__class`` for any other ``<name>``.
 
         Returns:
             This result.
@@ -403,28 +422,33 @@ class ModelSelectionResult:
         return list(self._output_columns)
 
     def get_class_columns(self) -> list[str]:
-        """Return the names of the class columns that :meth:`transform` adds; may be empty."""
+        """Return the names of the class columns that :meth:`transform` adds, if any."""
         return [name for output in self._make_columns() for name in output.class_names]
 
     def transform(self, df: _Table) -> _Table:
-        """Add outputs and classes to a table: those of the ensemble, or else the best network.
+        """Add predicted outputs and classes to a table.
+
+        The ensemble predicts, or the best network if there is no ensemble.
 
         Args:
-            df: A Spark DataFrame, whose outputs are computed on the executors, or a pandas
-                DataFrame or Arrow table, with the feature columns. All of its columns are kept.
+            df: A table with the feature columns: a Spark DataFrame (scored on the executors), a
+                pandas DataFrame or an Arrow table. All of its columns are kept.
 
         Returns:
-            A table of the same kind with output columns ``<label>__output`` in double precision: a
-            number, or an array if a label column has several outputs (the probabilities of more
-            than two classes). For a ``ClassificationHead``, its class follows: the class itself for
-            a raw table, and otherwise the class index, or for one-hot labels the index of the
-            largest probability. Of two classes, it is the second if the probability exceeds 0.5.
-            With ``multi_label=True``, it is an array of 0 and 1, or one column per label column.
+            A table of the same type with these columns added:
+
+            - ``<label>__output``, in double precision: a number, or an array if the label has
+              several output values (the probabilities of more than two classes).
+            - ``<label>__class``, for a ``ClassificationHead``: the class itself if the search was
+              on a raw table, otherwise the class index. Of two classes, it is the second if the
+              probability exceeds 0.5; of more, the one with the largest probability. With
+              ``multi_label=True``, it is an array of 0 and 1, or one column per label column.
+
             Output and class are null if the network returns NaN. Networks of a ``hypermodel`` have
             no class columns, because the meaning of their outputs is unknown.
 
         Raises:
-            DataError: If a column is missing, or already has the name of an added one.
+            DataError: If a feature column is missing, or a column to add already exists.
         """
         table: Any = df
         if not is_table(table):
@@ -432,11 +456,14 @@ class ModelSelectionResult:
         return self._predictor.add_outputs(table, self._make_columns())
 
     def evaluate(self, df: DataFrame, batch_size: int = _SCORING_BATCH) -> dict[str, float]:
-        """Evaluate the best network on the executors; return its loss and metrics over all rows.
+        """Evaluate the ensemble, or the best network if there is none, on the executors.
 
         Args:
-            df: DataFrame with the feature and label columns.
+            df: Spark DataFrame with the feature and label columns.
             batch_size: Rows per step.
+
+        Returns:
+            Loss and metrics over all rows, by name.
 
         Raises:
             DataError: If a column is missing, or there are no rows.
@@ -455,7 +482,11 @@ class ModelSelectionResult:
         return merger.merge([partitions])[0]
 
     def scorer(self, batch_size: int = _SCORING_BATCH) -> Scorer:
-        """Return a scorer of the best network, which can be sent to executors."""
+        """Return a scorer of the ensemble or best network, which can be sent to executors.
+
+        Args:
+            batch_size: Rows per step.
+        """
         return Scorer(
             network=self._predictor.network,
             batch_size=batch_size,
@@ -473,26 +504,37 @@ class ModelSelectionResult:
     def predict_arrays(
         self, x: Any, batch_size: int = 32, verbose: int = 0
     ) -> np.ndarray | list[np.ndarray]:
-        """Predict the best network's outputs for arrays; see ``HyperHyperModel.predict``."""
+        """Predict the outputs for in-memory data; see ``HyperHyperModel.predict``."""
         return self._predictor.predict(x, batch_size, verbose)
 
     def evaluate_arrays(
         self, x: Any, y: Any, batch_size: int = 32, verbose: int = 0, sample_weight: Any = None
     ) -> dict[str, float]:
-        """Evaluate the best network on arrays, by metric name; see ``HyperHyperModel.evaluate``."""
+        """Return the loss and metrics for in-memory data; see ``HyperHyperModel.evaluate``."""
         return self._predictor.evaluate(x, y, batch_size, verbose, sample_weight)
 
     @property
     def scoring_model(self) -> Model:
-        """The network that predicts, compiled with all metrics of the search."""
+        """The ensemble or best network, compiled with all metrics of the search."""
         return self._predictor.scoring_model
 
     def model_inputs(self, x: Any) -> np.ndarray | list[np.ndarray]:
-        """Convert arrays, a dict or a table to the inputs of the network."""
+        """Convert arrays, a dict or a table to network inputs of shape ``(rows, ...)``.
+
+        Returns:
+            The input, or a list if the network has several inputs.
+        """
         return self._predictor.build_inputs(x)
 
     def model_labels(self, y: Any) -> np.ndarray | list[np.ndarray]:
-        """Convert labels, or a pandas DataFrame with labels, to the targets of the network."""
+        """Convert labels, or a pandas DataFrame with label columns, to network targets.
+
+        Returns:
+            An array of shape ``(rows, ...)``, or a list if the network has several outputs.
+
+        Raises:
+            DataError: If a label column is missing, or labels have a wrong shape or value.
+        """
         return self._predictor.build_labels(y)
 
     # Inside ------------------------------------------------------------------------------
@@ -520,7 +562,7 @@ class ModelSelectionResult:
 
     @functools.cached_property
     def _predictor(self) -> Predictor:
-        """The network that predicts: the ensemble, or the best network."""
+        """Predictor of the ensemble, or of the best network if there is no ensemble."""
         network = load_final_network(
             self._store, self.trials, self.ensemble, self.best_trial, self.custom_objects
         )
@@ -534,7 +576,7 @@ class ModelSelectionResult:
         )
 
     def _get_class_values(self, labels: Sequence[str]) -> tuple[Any, ...]:
-        """Return the classes of an output, unless they are their own indices."""
+        """Return an output's classes; empty if unknown or equal to their indices 0, 1, …."""
         found = None
         if self.table is not None and len(labels) == 1:
             found = self.table.find_classes(labels[0])

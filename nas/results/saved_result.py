@@ -1,7 +1,7 @@
-"""Results as folders that need no store: trials, histories, schema, weights and the best network.
+"""Search results saved as folders, which can be loaded without the run's store.
 
-A folder holds ``result.json``, one checkpoint for each trial with weights, and ``model.keras``: the
-best network as ``export_model`` returns it.
+A folder contains ``result.json`` (trials, histories and schema), a checkpoint for each trial that
+has weights, and ``model.keras``, the model that ``ModelSelectionResult.export_model`` returns.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _DROPPED = ("head", "loss", "metrics")
 
 @dataclasses.dataclass(frozen=True)
 class ResultParts:
-    """Parts of a result, as its constructor takes them."""
+    """Arguments of the ``ModelSelectionResult`` constructor, and its output columns' names."""
 
     trials: tuple[TrialRecord, ...]
     objective: keras_tuner.Objective
@@ -63,12 +63,12 @@ class ResultParts:
 def save_result(
     parts: ResultParts, path: str | os.PathLike[str], result: ModelSelectionResult
 ) -> None:
-    """Save a result as a folder, which appears at once when it is complete.
+    """Save a result as a folder, which is renamed into place once it is complete.
 
     Args:
-        parts: Parts of the result.
+        parts: Parts of the result to save.
         path: The folder. A result that was saved there before is replaced.
-        result: The result, which exports the best network.
+        result: The result itself, used to export the model.
 
     Raises:
         ArgumentError: If the path is a file, or a folder with other content.
@@ -99,10 +99,10 @@ def save_result(
 
 
 def load_parts(path: str | os.PathLike[str]) -> ResultParts:
-    """Load the parts of a saved result.
+    """Load the parts of a result that :func:`save_result` wrote to the folder ``path``.
 
     Raises:
-        StoreError: If there is no saved result, or it is damaged.
+        StoreError: If there is no saved result, or it is damaged or from another version.
     """
     file = Path(path) / FILE
     try:
@@ -132,7 +132,7 @@ def load_parts(path: str | os.PathLike[str]) -> ResultParts:
 
 
 def _replace(folder: Path, written: Path) -> None:
-    """Put a written folder in the place of another, which is deleted afterwards."""
+    """Rename the folder ``written`` to ``folder``, and delete the folder that it replaces."""
     if not folder.exists():
         written.rename(folder)
         return
@@ -143,7 +143,7 @@ def _replace(folder: Path, written: Path) -> None:
 
 
 def _is_result(folder: Path) -> bool:
-    """Return whether a folder holds a saved result and nothing else."""
+    """Return whether a folder contains a saved result and nothing else."""
     if not folder.is_dir() or not {each.name for each in folder.iterdir()} <= _CONTENT:
         return False
     try:
@@ -173,7 +173,7 @@ def _describe(parts: ResultParts, trials: list[dict[str, Any]]) -> dict[str, Any
 
 
 def _save_trial(store: Store, record: TrialRecord, folder: Path) -> dict[str, Any]:
-    """Save the weights of a trial, and describe the trial as JSON values."""
+    """Save a trial's weights in ``folder``; return the trial's other fields as JSON types."""
     fields = {
         field.name: getattr(record, field.name)
         for field in dataclasses.fields(record)

@@ -1,4 +1,4 @@
-"""Scoring of a Spark DataFrame on the executors: predictions, and metrics over all rows."""
+"""Prediction and evaluation of a Spark DataFrame on the executors."""
 
 from __future__ import annotations
 
@@ -55,11 +55,19 @@ _LISTED_COLUMNS = 8  # in the name of a column that combines several
 
 @dataclass(frozen=True)
 class Scorer:
-    """Trained network that can be sent to executors.
+    """Trained network that can be sent to executors to score Spark DataFrames.
 
-    ``label_values`` are the allowed label values of each output; ``custom_objects`` are pickled.
-    ``table`` is the encoding of raw columns, if the network reads them, and ``raw`` describes the
-    columns of the DataFrame that is scored.
+    Attributes:
+        network: The network.
+        batch_size: Rows per step.
+        layout: Columns of the network's inputs and outputs.
+        input_dtypes: Dtype of each input.
+        label_dtypes: Dtype of each output's labels.
+        outputs: Columns that scoring adds for each output.
+        custom_objects: Pickled custom objects.
+        label_values: Allowed label values of each output.
+        table: Encoding of raw columns; None if the network reads plain numbers.
+        raw: Raw columns of the DataFrame to score; None until there is one, or without ``table``.
     """
 
     network: TrainedNetwork
@@ -74,7 +82,12 @@ class Scorer:
     raw: SparkTable | None = None
 
     def transform(self, df: DataFrame) -> DataFrame:
-        """Add output and class columns to a DataFrame; only the features are sent to Python."""
+        """Add value and class columns to a DataFrame; only its features are sent to Python.
+
+        Raises:
+            DataError: If a feature column is missing or unusable, or a column to add already
+                exists.
+        """
         from pyspark.sql.functions import expr, pandas_udf, struct
         from pyspark.sql.types import StructType
 
@@ -109,7 +122,7 @@ class Scorer:
         return scored.select(*kept, *(c for output in self.outputs for c in output.select(_SCORES)))
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Predict the output fields for the features in a pandas DataFrame from Arrow."""
+        """Return the fields of all outputs for features that Spark passes as a pandas DataFrame."""
         import pandas as pd
 
         if len(frame) == 0:
@@ -122,7 +135,7 @@ class Scorer:
         return pd.DataFrame(fields)
 
     def build_inputs(self, columns: Mapping[str, Any], rows: int) -> list[np.ndarray]:
-        """Build the inputs of the network from columns, or from the packs of raw columns."""
+        """Build network inputs of shape ``(rows, ...)`` from feature columns or packed raw ones."""
         if self.table is None or self.raw is None:
             return build_inputs(columns, self.layout, self.input_dtypes)
         batch = self.raw.batch_from_rows(columns, rows)
@@ -136,7 +149,11 @@ class Scorer:
         return hashlib.sha256(self.network.digest.encode() + self.custom_objects).hexdigest()
 
     def metric_variables(self, df: DataFrame) -> list[MetricVariables]:
-        """Return the variables of the metrics for each partition that has rows."""
+        """Return the metric variables of each partition that has rows.
+
+        Raises:
+            DataError: If a column is missing or unusable, or labels are invalid.
+        """
         if self.table is not None:
             return _measure(*self._select_raw(df))
         needed = list(dict.fromkeys(self.layout.columns))
@@ -146,7 +163,7 @@ class Scorer:
         return _measure(self, plain, needed)
 
     def _select_raw(self, df: DataFrame) -> tuple[Scorer, DataFrame, list[str]]:
-        """Select the packs of raw columns, and the labels; also return their names."""
+        """Return a scorer for ``df``, its packed raw columns and labels, and their names."""
         from pyspark.sql.functions import expr
 
         assert self.table is not None
@@ -163,10 +180,13 @@ class Scorer:
 
 
 def describe_raw(df: DataFrame, table: TableSchema, layout: Layout) -> tuple[DataFrame, SparkTable]:
-    """Describe the raw features of a DataFrame, with structs as one column for each field.
+    """Describe the raw features of a DataFrame; struct columns are first split into their fields.
+
+    Returns:
+        The DataFrame with the structs split, and the description of its raw features.
 
     Raises:
-        DataError: If a column is missing, or has another type than in training.
+        DataError: If a column is missing, or its type differs from the type in training.
     """
     from cerebros_spark.data.table.spark_labels import flatten_structs
     from cerebros_spark.data.table.spark_table import SparkTable
@@ -187,7 +207,10 @@ def describe_raw(df: DataFrame, table: TableSchema, layout: Layout) -> tuple[Dat
 
 
 def _replace_vectors(df: DataFrame, raw: SparkTable) -> tuple[DataFrame, dict[str, str]]:
-    """Replace the ML vectors that are read by arrays, and keep them under the returned names."""
+    """Convert the ML vector columns that the model reads to array columns.
+
+    The originals are kept under new names, which are returned by column name.
+    """
     from cerebros_spark.data.spark_columns import vectors_to_arrays
 
     names = [
@@ -202,9 +225,9 @@ def _replace_vectors(df: DataFrame, raw: SparkTable) -> tuple[DataFrame, dict[st
 
 
 def _read_by_rows(df: DataFrame) -> DataFrame:
-    """Return a DataFrame of rows, if Spark would otherwise fail on its ML vectors.
+    """Make Spark pass a DataFrame to Python row by row if it has ML vectors.
 
-    Spark 4.3 passes columns of Parquet files to Python functions by column, but not vectors.
+    By default, Spark 4.3 passes Parquet data column by column, and fails on ML vectors.
     """
     setting = "spark.sql.execution.arrow.pythonUDF.columnarInput.enabled"
     has_vectors = any(field.dataType.typeName() in _VECTORS for field in df.schema.fields)
@@ -215,9 +238,9 @@ def _read_by_rows(df: DataFrame) -> DataFrame:
 
 
 def _measure(scorer: Scorer, plain: DataFrame, names: list[str]) -> list[MetricVariables]:
-    """Return the variables of the metrics for each partition of a frame that has rows.
+    """Return the metric variables of each partition of ``plain`` that has rows.
 
-    ``names`` are the names that the columns of the frame have in the layout, or as packs.
+    ``names`` are the columns' names in the layout, or the names of packed raw columns.
     """
     broadcast = plain.sparkSession.sparkContext.broadcast(scorer)
 
@@ -241,7 +264,7 @@ def _measure(scorer: Scorer, plain: DataFrame, names: list[str]) -> list[MetricV
 
 
 class _FrameShard:
-    """Shard that reads its rows from pandas DataFrames."""
+    """Shard whose rows come from an iterator of pandas DataFrames."""
 
     resident = False
 
@@ -254,7 +277,7 @@ class _FrameShard:
         self.rows = 0
 
     def chunks(self, batch_size: int, seed: int | None, passes: int = 1) -> Iterator[Chunk]:
-        """Yield one chunk per DataFrame, in natural order; raise DataError for invalid labels."""
+        """Yield one chunk per nonempty DataFrame, in order; raise DataError for invalid labels."""
         layout = self._scorer.layout
         for frame in self._frames:
             frame.columns = list(self._names)
@@ -285,7 +308,10 @@ class _FrameShard:
 
 
 def has_fractional_type(df: DataFrame, names: Sequence[str]) -> bool:
-    """Return whether any of the columns holds a fractional type, or arrays or vectors of it."""
+    """Return whether any of the columns ``names`` contains fractional numbers, arrays or vectors.
+
+    Arrays of integers do not count; ML vectors always do.
+    """
     check_columns(df.columns, names)
     return any(
         _get_element_type(df.schema[name].dataType) in (*_FRACTIONS, *_VECTORS) for name in names
@@ -293,12 +319,12 @@ def has_fractional_type(df: DataFrame, names: Sequence[str]) -> bool:
 
 
 def _get_element_type(data_type: Any) -> str:
-    """Return Spark's name of a type, or of the element type of an array."""
+    """Return Spark's name for a type; for an array type, its element type's name."""
     return str(getattr(data_type, "elementType", data_type).typeName())
 
 
 def _check_usable(df: DataFrame, needed: Sequence[str]) -> None:
-    """Raise DataError unless the needed columns hold numbers and all column names are unique."""
+    """Raise DataError unless the columns ``needed`` are numeric and all column names are unique."""
     check_classic(df, "the DataFrame")
     check_columns(df.columns, needed)
     _check_unique(df)
@@ -324,9 +350,10 @@ def _check_unique(df: DataFrame) -> None:
 def _pack_features(
     df: DataFrame, layout: Layout, dtypes: Sequence[str]
 ) -> tuple[Layout, list[Any]]:
-    """Pack the features into fewer columns, and return the layout that reads them and the columns.
+    """Pack the features into fewer columns.
 
-    Arrow writes one array column much faster than dozens of number columns.
+    Arrow transfers one array column much faster than dozens of number columns. Returns the layout
+    with the packed columns' names, and the packed columns as Spark expressions.
     """
     groups: list[tuple[str, ...]] = []
     packed: dict[str, Any] = {}
@@ -357,9 +384,10 @@ def _pack_features(
 
 
 def _pack_numbers(fields: Mapping[str, StructField], names: Sequence[str], data_type: str) -> Any:
-    """Pack number columns into one array; null if any is null, because Arrow would make it NaN.
+    """Return a Spark expression that packs number columns into one array.
 
-    The expression is SQL text with a balanced condition, which works for thousands of columns.
+    The array is null if any number is null, because Arrow would convert that number to NaN. The
+    expression is SQL text with a balanced condition, so that it works for thousands of columns.
     """
     from pyspark.sql.functions import expr
 
@@ -375,7 +403,7 @@ def _pack_numbers(fields: Mapping[str, StructField], names: Sequence[str], data_
 
 
 def _as_array(df: DataFrame, name: str) -> Any:
-    """Return a column in a type that Arrow supports: a vector becomes an array."""
+    """Return a column as an expression that Arrow supports; an ML vector becomes an array."""
     column = _column(name)
     if df.schema[name].dataType.typeName() not in _VECTORS:
         return column
@@ -403,7 +431,7 @@ _programs: dict[str, Any] = {}
 
 
 def _open(scorer: Scorer) -> Any:
-    """Open the scorer's program, which this process keeps for later batches and jobs."""
+    """Return the scorer's open program, cached in this process for later batches and jobs."""
     digest = scorer.digest
     if digest not in _programs:
         configure_task()

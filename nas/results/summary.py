@@ -1,4 +1,4 @@
-"""Search space and results of a search as text, and the tuner methods that print them."""
+"""Text summaries of a search space and its trials, and the tuner methods that print them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 class TunerSummary:
-    """View of a search's tuner, with the summary methods of ``keras_tuner.Tuner``.
+    """Read-only view of a search's tuner with the summary methods of ``keras_tuner.Tuner``.
 
     Args:
-        space: Function that returns the known search space, a ``keras_tuner.HyperParameters``.
-        result: Function that returns the result of the search; raises NotFittedError before
-            ``fit``.
+        space: Function that returns the search space known so far, as a
+            ``keras_tuner.HyperParameters``.
+        result: Function that returns the search result; raises NotFittedError before ``fit``.
     """
 
     def __init__(
@@ -34,14 +34,14 @@ class TunerSummary:
         self._result = result
 
     def search_space_summary(self) -> str:
-        """Print the search space and return the text.
+        """Print a description of the search space and return it.
 
-        Before ``fit``, only the overrides are known for an AutoKeras graph or a ``hypermodel``.
+        Before ``fit``, only the overrides of an AutoKeras graph or a ``hypermodel`` are known.
         """
         return print_text(describe_space(self._space()))
 
     def results_summary(self, num_trials: int = 10) -> str:
-        """Print the best ``num_trials`` trials and return the text."""
+        """Print a description of the best ``num_trials`` trials and return it."""
         return self._result().results_summary(num_trials)
 
     def get_best_hyperparameters(self, num_trials: int = 1) -> list[keras_tuner.HyperParameters]:
@@ -54,13 +54,13 @@ class TunerSummary:
 
 
 def print_text(text: str) -> str:
-    """Print a text to standard output and return it."""
+    """Print ``text`` to standard output and return it."""
     sys.stdout.write(text + "\n")
     return text
 
 
 def describe_space(hyperparameters: Any) -> str:
-    """Describe hyperparameters with their ranges and conditions, one per line."""
+    """Describe a ``keras_tuner.HyperParameters`` with one line per hyperparameter."""
     lines = [f"Search space: {len(hyperparameters.space)} hyperparameters"]
     for hp in hyperparameters.space:
         config = dict(hp.get_config())
@@ -78,7 +78,10 @@ def describe_space(hyperparameters: Any) -> str:
 def describe_trials(
     trials: Sequence[TrialRecord], objective: keras_tuner.Objective, address: str
 ) -> str:
-    """Describe trials with their hyperparameters and scores, in KerasTuner's format."""
+    """Describe trials with hyperparameters and scores in KerasTuner's format.
+
+    The first line names ``address``, the location of the results.
+    """
     lines = [f"Results summary of {address}", f"Showing {len(trials)} trials"]
     lines.append(f"Objective(name={objective.name!r}, direction={objective.direction!r})")
     for trial in trials:

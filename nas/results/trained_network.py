@@ -1,4 +1,4 @@
-"""Trained networks: read from the store of a run, sent to executors, and loaded.
+"""Trained networks, which can be read from a run's store, sent to executors and loaded.
 
 Executors import this module before TensorFlow is configured, so Keras is imported in functions.
 """
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """Network with its weights.
+    """Serialized network and its weights.
 
     Attributes:
-        program: Compiled network, serialized by the trainer.
-        checkpoint: Weights of the network and variables of its optimizer.
+        program: Network with its compile configuration, serialized as JSON.
+        checkpoint: Serialized weights and optimizer variables.
     """
 
     program: str
@@ -38,7 +38,7 @@ class TrainedNetwork:
 
     @classmethod
     def from_model(cls, model: Model) -> TrainedNetwork:
-        """Take the network of a compiled Keras model."""
+        """Create a trained network from a compiled Keras model."""
         from cerebros_spark.training.keras.checkpoint import StateVariables
         from cerebros_spark.training.keras.serialization import serialize_model
 
@@ -46,7 +46,7 @@ class TrainedNetwork:
 
     @classmethod
     def from_record(cls, store: Store, record: TrialRecord) -> TrainedNetwork:
-        """Read the network of a trial, with the weights of its best epoch.
+        """Read a trial's network, with the weights of the trial's best epoch.
 
         Raises:
             ArgumentError: If the trial has no weights.
@@ -60,7 +60,17 @@ class TrainedNetwork:
 
     @classmethod
     def from_run(cls, store: Store, run_id: str, trial_id: str) -> TrainedNetwork:
-        """Read the network of a trial of a run, finished or not; see :meth:`from_record`."""
+        """Read a trial's network from a run that may still be in progress.
+
+        Args:
+            store: Store of the run.
+            run_id: Name of the run: its ``project_name``.
+            trial_id: Name of the trial.
+
+        Raises:
+            ArgumentError: If there is no such trial, or it has no weights.
+            StoreError: If the run or the weights cannot be read.
+        """
         from nas.reporting.run_view import read_run
 
         records = {record.trial_id: record for record in read_run(store, run_id).trials}
@@ -80,7 +90,8 @@ class TrainedNetwork:
 
         Args:
             custom_objects: Custom layers, losses and metrics by name.
-            exported: Whether to leave out metrics that Keras alone cannot compute.
+            exported: Whether to remove what Keras cannot load without this package: some metrics,
+                losses and learning rate schedules.
         """
         from cerebros_spark.training.keras.checkpoint import StateVariables
         from cerebros_spark.training.keras.member_losses import remove_member_losses
@@ -100,7 +111,12 @@ class TrainedNetwork:
         return model
 
     def open(self, batch_size: int, custom_objects: Mapping[str, Any] | None) -> SharedProgram:
-        """Open the network as a program that predicts and evaluates."""
+        """Open the network as a trainer program that can predict and evaluate.
+
+        Args:
+            batch_size: Rows per step.
+            custom_objects: Custom layers, losses and metrics by name; None for none.
+        """
         from cerebros_spark.training.keras.scopes import custom_object_scope
         from cerebros_spark.training.keras.trainer import KerasTrainer
 

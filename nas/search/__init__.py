@@ -1,1 +1,1 @@
-"""The loop of a search: propose, build, submit and record trials."""
+"""Search loop: proposes, builds, submits and records trials."""

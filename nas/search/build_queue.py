@@ -1,4 +1,4 @@
-"""Queue that builds trials in a second thread during training, in the order of proposals."""
+"""Queue that builds trials in a background thread, in the order of their proposals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nas.trial.table import TrialTable
 
 
 class BuildQueue:
-    """Queue of trials to build; a context manager that owns the thread."""
+    """Queue of trials to build, and a context manager that shuts down the build thread."""
 
     def __init__(
         self, builder: TrialBuilder, table: TrialTable, callbacks: SearchCallbacks
@@ -37,20 +37,20 @@ class BuildQueue:
         self._executor.shutdown(cancel_futures=kind is not None)
 
     def add(self, trial: RunningTrial) -> None:
-        """Queue a trial."""
+        """Queue a proposed trial to be built."""
         self._queue.append((trial, self._executor.submit(self._build, trial)))
 
     def pop_finished(self) -> Iterator[tuple[RunningTrial, Future[BuiltTrial]]]:
-        """Remove and yield the first trials with a finished or failed build, each with its future.
+        """Remove and yield the first trials whose builds are done, each with its future.
 
-        It stops at the first unfinished build, so the order of proposals is kept.
+        Stop at the first unfinished build, which keeps the order of proposals.
         """
         while self._queue and self._queue[0][1].done():
             yield self._queue.popleft()
 
     @property
     def is_busy(self) -> bool:
-        """Whether a trial is queued."""
+        """Whether any trial is queued, being built, or built but not yet removed."""
         return bool(self._queue)
 
     def _build(self, trial: RunningTrial) -> BuiltTrial:

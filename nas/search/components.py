@@ -1,4 +1,4 @@
-"""Parts of a search that are built from its configuration: space, metrics and callbacks."""
+"""Search components built from the search configuration: space, metrics and callbacks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from nas.trial.proposal import Tuner
 
 
 def build_space(config: SearchConfig, data: SearchData, seed: int) -> Space:
-    """Build the space that the networks are drawn from."""
+    """Build the search space that a search's networks are sampled from."""
     with custom_object_scope(config.custom_objects):  # for losses and metrics of heads
         return _build_space(config, data, seed)
 
@@ -122,7 +122,11 @@ def _get_statistics(manifest: Manifest, names: Sequence[str]) -> tuple[np.ndarra
 
 
 def declare_space(tuner: Tuner, builder: TrialBuilder) -> TrialSpec:
-    """Declare the search space to a tuner by building one network; return that network's spec."""
+    """Build one network so that the tuner learns the search space; return that network's spec.
+
+    Raises:
+        ArgumentError: If building the network raises TrialError.
+    """
     hyperparameters = tuner.hyperparameters
     try:
         with (
@@ -139,7 +143,7 @@ def declare_space(tuner: Tuner, builder: TrialBuilder) -> TrialSpec:
 
 
 class MergerCache:
-    """Cache of metrics mergers; trials with the same losses and metrics share one."""
+    """Cache of :class:`MetricsMerger` objects; trials with equal losses and metrics share one."""
 
     def __init__(self, data: SearchData, custom_objects: Mapping[str, Any]) -> None:
         self._labels = data.label_forms
@@ -148,7 +152,7 @@ class MergerCache:
         self._by_key: dict[str, MetricsMerger] = {}
 
     def __call__(self, spec: TrialSpec) -> MetricsMerger:
-        """Return the metrics merger of a trial."""
+        """Return the metrics merger for a trial."""
         if spec.trial_id not in self._by_trial:
             key = spec.group or get_merger_key(spec.program)
             if key not in self._by_key:
@@ -160,7 +164,16 @@ class MergerCache:
 def check_objective(
     objective: keras_tuner.Objective, mergers: MergerCache, first: TrialSpec
 ) -> None:
-    """Compute losses and metrics once; raise ArgumentError if one or the objective is unusable."""
+    """Check that the objective, losses and metrics are usable by computing them once.
+
+    Args:
+        objective: Objective of the search.
+        mergers: Cache of metrics mergers.
+        first: Spec of a network from the search space.
+
+    Raises:
+        ArgumentError: If a loss or metric fails or is not scalar, or the objective is not reported.
+    """
     try:
         merger = mergers(first)
         shapes = merger.shapes
@@ -189,10 +202,10 @@ def check_objective(
 def make_callback_factory(
     config: SearchConfig, mergers: MergerCache, first: TrialSpec
 ) -> Callable[[TrialSpec, int], TrialCallbacks] | None:
-    """Return a function that makes a trial's callbacks from its spec and first epoch.
+    """Return a function that makes a trial's callbacks from its spec and the first epoch's index.
 
-    Returns None if there are no callbacks. Raises ArgumentError if a callback monitors an unknown
-    metric, or one of unknown direction.
+    Returns None if the search has no callbacks. Raises ArgumentError if a callback monitors a
+    metric that is unknown or has an unknown direction.
     """
     callbacks = config.trial_callbacks
     if not callbacks:
@@ -215,9 +228,11 @@ def _get_reported_names(merger: MetricsMerger) -> set[str]:
 
 
 def collect_custom_objects(config: SearchConfig, program: str) -> dict[str, Any]:
-    """Return the custom objects of the user and the program, for workers that cannot import them.
+    """Return the custom objects by name that workers receive because they may not import them.
 
-    Workers in other processes also receive all other registered objects that can be pickled.
+    These are the user's ``custom_objects`` and those registered objects that ``program`` uses.
+    Unless the backend is local, all other registered custom objects that can be pickled are
+    included.
     """
     objects = {
         name: each for name, each in find_registered_objects(program).items() if is_custom(each)

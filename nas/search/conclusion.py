@@ -1,4 +1,4 @@
-"""What a search concludes from its trials: the ensemble, and how simple models compare."""
+"""Final step of a search: the choice of an ensemble and its comparison with baselines."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from nas.trial.record import TrialRecord
 
 logger = logging.getLogger(__name__)
 
-# Seconds to wait for simple models without a time limit.
+# Seconds to wait for the baselines if the search has no time limit.
 _MOST_SECONDS = 60.0
 
 
 class Conclusion:
-    """Computation of the ensemble and of the baselines, if the search has an ensemble.
+    """Choice of a search's ensemble, and computation of baselines to compare it with.
 
-    The baselines are computed in a thread while trials are trained.
+    The baselines are fitted in a background thread during training.
     """
 
     def __init__(self, context: SearchContext) -> None:
@@ -46,7 +46,7 @@ class Conclusion:
 
     @property
     def _classes(self) -> int | None:
-        """Number of classes of the single output, 0 for numbers; None for other outputs."""
+        """Number of classes of the only output, 0 for regression, or None if unsupported."""
         data = self._context.data
         # Neither simple models nor the usual metrics use weights.
         if len(data.targets) > 1 or data.manifest.weight is not None:
@@ -57,7 +57,10 @@ class Conclusion:
         return target.num_classes if target.label_shape == (1,) else None
 
     def begin(self) -> None:
-        """Begin to fit the baselines; there are none for several outputs or labels."""
+        """Start fitting the baselines in a background thread.
+
+        Do nothing without an ensemble or a raw table, or if the outputs are unsupported.
+        """
         data, rows = self._context.data, self._rows
         table, classes = data.manifest.table, self._classes
         if not self._is_wanted or table is None or classes is None:
@@ -73,13 +76,18 @@ class Conclusion:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop the thread before its next model."""
+        """Signal the baseline thread to stop before it fits its next model."""
         self._stop.set()
 
     def finish(self) -> Ensemble | None:
         """Choose the ensemble, record it in the journal, and return it.
 
-        An error leaves the search without an ensemble, and not without a result.
+        Returns:
+            The ensemble; None if the search is configured without one, no trial has a score, or the
+            choice fails with an error, which is logged.
+
+        Raises:
+            StoreError: If the store fails.
         """
         if not self._is_wanted:
             return None

@@ -1,4 +1,4 @@
-"""Parts of one search, built and checked before any training."""
+"""Components of one search, built and validated before training starts."""
 
 from __future__ import annotations
 
@@ -44,11 +44,20 @@ _LEAST_SECONDS = 5.0  # for an extension
 
 @dataclass(frozen=True)
 class SearchContext:
-    """Parts of one search.
+    """Components of one search.
 
-    ``job`` is the configuration of the workers, and ``description`` the search configuration as the
-    journal records it. ``recovered`` is the journal of an earlier driver; None for a new run.
-    ``extension`` are limits beyond those of the earlier driver, if there are any.
+    Attributes:
+        config: The search configuration.
+        data: The prepared data.
+        job: Configuration of the workers.
+        description: The search configuration as the journal records it.
+        recovered: Journal of the run's earlier sessions; None for a new run.
+        extension: New limits, if they exceed those of the earlier sessions; otherwise None.
+        journal: Journal that this session writes.
+        engine: Engine that trains the trials.
+        session: Interface to the tuner.
+        callbacks: Keras callbacks of the trials.
+        build_queue: Queue of trials to build.
     """
 
     config: SearchConfig
@@ -65,16 +74,17 @@ class SearchContext:
 
     @property
     def is_finished(self) -> bool:
-        """Whether an earlier driver has finished the run, and nothing is to be added."""
+        """Whether an earlier session has finished the run and the limits were not extended."""
         return self.recovered is not None and self.recovered.is_done and self.extension is None
 
 
 def _make_tuner(
     config: SearchConfig, seed: int, space: Space, recovered: RecoveredJournal | None
 ) -> Tuner:
-    """Make the tuner, which cross-validates or has a time limit if the search does.
+    """Make the tuner, wrapped in a CrossValidatingTuner if there are folds or a time limit.
 
-    Its limit is the one that the run began with, because it first repeats what it did then.
+    A resumed run's tuner starts with the original ``max_trials``, because it first replays the
+    calls of the earlier sessions.
     """
     binding = config.tuner
     if recovered is not None:
@@ -105,10 +115,10 @@ def _make_tuner(
 def _subtract_seconds(
     config: SearchConfig, recovered: RecoveredJournal, extension: Limits | None
 ) -> SearchConfig:
-    """Leave out the time that finished sessions have taken: the limit is that of all of them.
+    """Subtract the time that finished sessions have taken, because all sessions share the limit.
 
     Raises:
-        ArgumentError: If there is no time for the extension.
+        ArgumentError: If less than 5 seconds would be left.
     """
     taken = count_seconds(recovered.records)
     if config.max_seconds is None or taken == 0 or (recovered.is_done and extension is None):
@@ -123,7 +133,11 @@ def _subtract_seconds(
 
 
 def build_context(config: SearchConfig, data: SearchData) -> SearchContext:
-    """Build and check the parts of a search, which resumes an earlier run of the same name."""
+    """Build and validate the components of a search, which resumes any earlier run of that name.
+
+    Raises:
+        ArgumentError: If the configuration is unusable, or differs from the earlier run's.
+    """
     store = config.resources.store
     recovered = find_earlier_run(store, config.project_name, config.overwrite)
     extension = None

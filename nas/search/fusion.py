@@ -1,7 +1,7 @@
-"""Fusion: the choice of trials that are trained together, and of their padded shape.
+"""Selection of trials that are trained together in one compiled step, and of their padded shape.
 
-The shape is part of a trial's program, so the result does not depend on other trials that train
-with it or before it.
+The padded shape is part of a trial's program, so a trial's result does not depend on which other
+trials are trained with it or before it.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ _SAMPLES, _TIMED_SAMPLES = 128, 16
 # and compiling any number of hidden units. The ratios are about the same on other machines.
 _TRACING_SECONDS, _STEP_SECONDS = 0.25, 0.0006
 _COMPILING_SECONDS = 5.0
-#: Trials are fused if Keras would need at least this many times the seconds of compilation.
+#: Trials are fused if Keras would take at least this many times as long as the compilation.
 MARGIN = 2.0
 
 
 class Fusion:
-    """Callable that marks trials to be trained together, if that is faster.
+    """Callable that marks trials to be trained together in one compiled step if that is faster.
 
-    Compiling a shape takes longer than tracing one small network, but a compiled step avoids
-    hundreds of small operations.
+    Compiling a step for a new padded shape takes longer than tracing one small network, but the
+    compiled step avoids hundreds of small operations.
     """
 
     def __init__(self, config: SearchConfig, space: Space, data: SearchData) -> None:
@@ -61,7 +61,7 @@ class Fusion:
         self._logged = False
 
     def __call__(self, spec: TrialSpec) -> TrialSpec:
-        """Return the trial marked for fused training, or unchanged if Keras trains it."""
+        """Return the trial's spec, marked for fused training unless Keras should train it."""
         program = json.loads(spec.program)
         try:
             recipe, network = parse_network(program)
@@ -93,10 +93,10 @@ class Fusion:
             self._logged = True
 
     def _find_usual_shape(self, recipe: GroupConfig, spec: TrialSpec) -> PaddedShape | None:
-        """Return the padded shape for the networks of a recipe; None if Keras should train them.
+        """Return a padded shape that fits sampled networks; None if Keras should train them.
 
-        The shape depends only on the space and the configuration, so a resumed search that is not
-        extended makes the same choice.
+        The shape depends only on the search space and configuration, so a resumed search makes the
+        same choice unless it is extended. Only networks with the same ``recipe`` train together.
         """
         try:
             plans = iter(self._space.sample_plans(_SAMPLES))
@@ -118,7 +118,7 @@ class Fusion:
             return None
 
     def _check_worth(self, networks: Sequence[Network], batch_size: int) -> None:
-        """Raise NotFusableError unless Keras would train for at least ``MARGIN`` compile times."""
+        """Raise NotFusableError unless Keras would take ``MARGIN`` times as long as compilation."""
         trials = self._config.tuner.max_trials or _DEFAULT_TRIALS
         units = statistics.fmean(len(list(network.units)) for network in networks)
         steps = -(-self._data.manifest.train_rows // batch_size) * self._config.max_epochs
@@ -131,7 +131,7 @@ class Fusion:
 
 
 def _to_network(plan: NetworkFuture, merge: str) -> Network:
-    """Convert a plan to a network without weights and layer names."""
+    """Convert a Cerebros plan to a network without weights and layer names."""
     return Network(
         tuple(unit.neurons for unit in plan.inputs),
         tuple(tuple(_to_unit(unit, unit.level) for unit in level) for level in plan.hidden),

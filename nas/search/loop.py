@@ -1,4 +1,4 @@
-"""The search loop: propose, build and train trials, and report their epochs to the tuner."""
+"""Search loop: proposes, builds and trains trials, and reports their epochs to the tuner."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _IDLE_POLL_SECONDS = 5.0
 
 
 class SearchLoop:
-    """Loop that runs trials until the tuner proposes no more."""
+    """Loop that runs trials until all have ended and the tuner proposes no more."""
 
     def __init__(
         self, context: SearchContext, progress: Progress, observers: SearchObservers
@@ -66,7 +66,12 @@ class SearchLoop:
         self._trains_groups = any(spec.group for spec in specs if spec)
 
     def run(self) -> None:
-        """Run all trials; raise SearchError if all of them fail, or too many in a row."""
+        """Run all trials.
+
+        Raises:
+            SearchError: If all trials fail, too many fail in a row, or the tuner holds trials
+                forever.
+        """
         limit = self._tuner.max_consecutive_failed_trials
         with self._build_queue:
             for trial in self._table.running.values():
@@ -81,10 +86,10 @@ class SearchLoop:
     # Proposals and builds ----------------------------------------------------------------
 
     def _propose(self) -> bool:
-        """Propose trials for free slots; return whether any trial is running.
+        """Propose trials for free slots and queue them; return whether any trial is running.
 
-        One network is built at a time, because the tuner must know its hyperparameters before the
-        next proposal.
+        Only one network is built at a time, because the tuner must know its hyperparameters before
+        the next proposal.
         """
         self._engine.flush()  # updates the number of idle workers
         self._end_exploration()
@@ -111,7 +116,7 @@ class SearchLoop:
         return left > 0
 
     def _end_exploration(self) -> None:
-        """Propose no new configuration if the time for them is over, or there are enough."""
+        """End exploration once the time for new configurations is over, or there are enough."""
         if not (self._session.explores and self._limit.seconds and self._table.records):
             return
         workers = self._resources.backend.num_workers
@@ -128,20 +133,20 @@ class SearchLoop:
 
     @property
     def _may_wait(self) -> bool:
-        """Whether the tuner may still release held trials by new proposals."""
+        """Whether new proposals are possible, after which the tuner may release held trials."""
         return self._session.explores and self._limit.allows_trial
 
     def _stop_held(self) -> None:
-        """Stop the held trials, which the tuner can no longer release."""
+        """Stop all held trials, because the tuner can no longer release them."""
         for trial in [each for each in self._table.running.values() if each.held]:
             self._session.release(trial, proceed=False)
             self._answer_held(trial, proceed=False)
 
     @property
     def _may_propose(self) -> bool:
-        """Whether a slot is free and the tuner may have a proposal.
+        """Whether a slot is free, time is left, and the tuner may have a proposal.
 
-        An idle worker adds slots, because a long unit of work of one trial can delay the others.
+        An idle worker adds slots, because one trial's long training unit can delay the others.
         """
         slots = self._resources.slots
         if not self._session.explores or self._limit.seconds is not None:
@@ -155,7 +160,7 @@ class SearchLoop:
         return self._pause is None and self._table.in_flight < slots and is_in_time
 
     def _submit_built(self) -> None:
-        """Submit the built networks to the engine, in the order of proposals."""
+        """Submit built trials to the engine, in the order of proposals."""
         for trial, future in self._build_queue.pop_finished():
             try:
                 built = future.result()
@@ -176,7 +181,7 @@ class SearchLoop:
             self._session.learn(trial)
 
     def _fail(self, trial: RunningTrial, error: Exception) -> None:
-        """End a trial that failed before it reached the workers."""
+        """End a trial that could not be built or submitted to the workers."""
         result = TrialResult(trial.name, Status.FAILED, 0, 0.0, *_describe(error))
         # The tuner also learns the hyperparameters that a failed build has declared.
         declared = trial.proposal.hyperparameters.get_config()
@@ -186,7 +191,7 @@ class SearchLoop:
     # Results -----------------------------------------------------------------------------
 
     def _handle_results(self) -> None:
-        """Wait for results or builds, and handle those that are due."""
+        """Wait for results or builds, submit built trials, and handle the results that are due."""
         timeout = _BUILD_POLL_SECONDS if self._build_queue.is_busy else _IDLE_POLL_SECONDS
         if self._order.is_ready and not self._slots_come_first:
             timeout = 0.0
@@ -210,7 +215,7 @@ class SearchLoop:
     def _slots_come_first(self) -> bool:
         """Whether to fill free slots before handling results.
 
-        A reproducible search does, so that its proposals do not depend on build times.
+        A reproducible search fills them first, so that proposals do not depend on build times.
         """
         return self._order.by_clock and (self._build_queue.is_busy or self._may_propose)
 
@@ -234,7 +239,7 @@ class SearchLoop:
         self._release_decided()
 
     def _answer(self, trial: RunningTrial, result: EpochResult) -> EpochAnswer:
-        """Return the answer to a finished epoch; an error in a callback ends the trial."""
+        """Return the answer to a trial's finished epoch; a callback's error ends the trial."""
         try:
             epoch = self._callbacks.end_epoch(trial, result)
         except StoreError:
@@ -252,12 +257,12 @@ class SearchLoop:
             return dataclasses.replace(_failed(error), keep=improved, extra=fields)
 
     def _release_decided(self) -> None:
-        """Release the held trials that the tuner decided on, and answer their epochs."""
+        """Release the held trials that the tuner has decided on, and answer their last epochs."""
         for trial, proceed in self._session.release_decided():
             self._answer_held(trial, proceed)
 
     def _answer_held(self, trial: RunningTrial, proceed: bool) -> None:
-        """Answer the epoch of a trial that was held."""
+        """Answer the last epoch of a trial that was held."""
         answer = EpochAnswer(proceed)
         if not proceed:
             try:
@@ -267,7 +272,7 @@ class SearchLoop:
         self._engine.answer(trial.name, answer)
 
     def _finish_diverged(self, trial: RunningTrial, error: str) -> None:
-        """Finish the callbacks of a diverged trial, which keeps its earlier epochs."""
+        """End training in a diverged trial's callbacks; the trial's earlier epochs still count."""
         logger.warning("%s ended after %d epochs: %s", trial.name, trial.finished_epochs, error)
         try:
             self._callbacks.finish(trial)
@@ -291,7 +296,7 @@ class SearchLoop:
             self._limit.add_trial(record.seconds, record.finished_epochs, is_whole=is_whole)
 
     def _log_failure(self, record: TrialRecord) -> None:
-        """Log a failed trial, with its traceback unless the previous one failed in the same way."""
+        """Log a failed trial, with its traceback unless the previous trial failed the same way."""
         reason = summarize_error(record.error or "")
         previous = self._failed[-1] if self._failed else None
         if previous and is_same_reason(reason, summarize_error(previous.error or "")):

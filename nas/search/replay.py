@@ -1,4 +1,4 @@
-"""Replay of an earlier driver's journal, which resumes its search."""
+"""Replay of an earlier session's journal, to resume the search."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 def choose_seed(seed: int | None, recovered: RecoveredJournal | None) -> int:
-    """Return the given seed, else that of the resumed run, else a new one."""
+    """Return ``seed`` if it is not None, else the resumed run's seed, else a random one."""
     if seed is not None:
         return seed
     if recovered is not None:
@@ -44,7 +44,7 @@ def choose_seed(seed: int | None, recovered: RecoveredJournal | None) -> int:
 
 
 def count_sessions(recovered: RecoveredJournal | None) -> int:
-    """Return the number of driver sessions in an earlier journal; 0 without a journal."""
+    """Return the number of sessions in a recovered journal; 0 if there is none."""
     records = recovered.records if recovered else ()
     return sum(record["kind"] == "session" for record in records)
 
@@ -52,9 +52,15 @@ def count_sessions(recovered: RecoveredJournal | None) -> int:
 def open_journal(
     job: WorkerConfig, description: dict[str, Any], recovered: RecoveredJournal | None
 ) -> Journal:
-    """Open the journal: begin that of a new run, or check and continue that of a resumed run.
+    """Create a new run's journal, or check a resumed run's journal and continue it.
 
-    Raises ArgumentError if the resumed run had another configuration.
+    Args:
+        job: Configuration of the workers.
+        description: The search configuration as the journal records it.
+        recovered: Journal of the earlier sessions; None for a new run.
+
+    Raises:
+        ArgumentError: If the resumed run had another configuration.
     """
     address = job.store.address(journal_key(job.run_id))
     if recovered is None:
@@ -70,7 +76,7 @@ def open_journal(
 def check_first_trial(
     recovered: RecoveredJournal, specs: Mapping[str, TrialSpec], builder: TrialBuilder
 ) -> None:
-    """Raise ArgumentError unless the first trial of a resumed run still builds the same network."""
+    """Raise ArgumentError unless a resumed run's first trial still builds the same network."""
     first = next((record for record in recovered.records if record["kind"] == "trial"), None)
     if first is None:
         return
@@ -86,10 +92,18 @@ def check_first_trial(
 def replay(
     session: TunerSession, records: Sequence[Record], specs: Mapping[str, TrialSpec]
 ) -> None:
-    """Replay an earlier driver's journal to restore the tuner and the trials.
+    """Replay journal records of earlier sessions to restore the tuner and the trials.
 
-    The tuner receives the same calls in the same order, so it reaches the same point, including its
-    random generator. Raises SearchError if its decisions differ from the recorded ones.
+    The tuner receives the same calls in the same order, so it reaches the same state, including
+    that of its random generator.
+
+    Args:
+        session: Interface to a new tuner.
+        records: All records of the journal, in order.
+        specs: Specs of the built trials, by trial name.
+
+    Raises:
+        SearchError: If the tuner's decisions differ from the recorded ones.
     """
     running = session.table.running
     logs: dict[str, Record] = {}
@@ -155,7 +169,7 @@ def _replay_answer(session: TunerSession, record: Record, epoch: Record) -> None
 
 
 def _restore(proposal: Proposal, config: Record) -> None:
-    """Restore the hyperparameters that a proposal had after its network was built."""
+    """Restore a proposal's hyperparameters, including those declared while building its network."""
     built = keras_tuner.HyperParameters.from_config(config)
     proposal.hyperparameters.merge(built, overwrite=False)
     proposal.hyperparameters.values = built.values

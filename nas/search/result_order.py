@@ -1,9 +1,9 @@
 """Order in which a search handles results.
 
-Handling results in the order of arrival keeps every worker busy, but the proposals of an adaptive
-tuner then depend on which trial was faster. A reproducible search handles results by a virtual
-clock, on which every epoch of every trial takes the same time. A result that arrives early waits,
-and so does its trial.
+Handling results in the order of arrival keeps all workers busy, but an adaptive tuner's proposals
+then depend on which trial was faster. A reproducible search instead orders results by a virtual
+clock, according to which each epoch of any trial takes one time step. A result that arrives early
+is queued until it is due, and its trial waits.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Result = EpochResult | TrialResult
 
 
 class ResultOrder:
-    """Queue of results, ordered by the virtual clock (a trial's ``due``) or by arrival."""
+    """Queue of results, ordered by the virtual clock (``RunningTrial.due``) or by arrival."""
 
     def __init__(self, running: Mapping[str, RunningTrial], *, by_clock: bool) -> None:
         self.by_clock = by_clock
@@ -28,7 +28,7 @@ class ResultOrder:
         self._arrived: deque[Result] = deque()
 
     def start(self, trial: RunningTrial) -> None:
-        """Set when the first epoch of a proposed trial is due."""
+        """Set the time at which a proposed trial's first epoch is due."""
         trial.due = self._now + 1
 
     def add(self, result: Result) -> None:
@@ -36,7 +36,7 @@ class ResultOrder:
         self._arrived.append(result)
 
     def pop(self) -> Result | None:
-        """Remove and return the next result to handle; None if it has not arrived."""
+        """Remove and return the next result to handle; return None if it has not arrived yet."""
         result = self._next
         if result is not None:
             self._arrived.remove(result)
@@ -44,7 +44,7 @@ class ResultOrder:
 
     @property
     def is_ready(self) -> bool:
-        """Whether :meth:`pop` returns a result."""
+        """Whether the next result to handle has arrived."""
         return self._next is not None
 
     @property
@@ -58,17 +58,23 @@ class ResultOrder:
         return next((each for each in self._arrived if each.trial_id == first.name), None)
 
     def advance(self, trial: RunningTrial, proceed: bool | None) -> None:
-        """Advance the clock past an epoch of a trial that proceeds, ends, or is held (None)."""
+        """Advance the virtual clock to the time at which an epoch's result was due.
+
+        ``proceed`` is whether the trial continues; None if it is held.
+        """
         self._now = trial.due
         if proceed is not False:
             trial.due = trial.due + 1 if proceed else math.inf
 
     def release(self, trial: RunningTrial, proceed: bool) -> None:
-        """Set when the next result of a released trial is due."""
+        """Set the time at which a released trial's next result is due.
+
+        ``proceed`` is whether the trial continues; otherwise it ends.
+        """
         trial.due = self._now + (1 if proceed else 0)
 
     def finish(self, trial: RunningTrial) -> None:
-        """Drop the results of an ended trial; if it was trained, advance the clock to its end."""
+        """Drop an ended trial's results; if it was built, advance the virtual clock to its end."""
         self._arrived = deque(each for each in self._arrived if each.trial_id != trial.name)
         if trial.spec is not None and trial.due < math.inf:
             self._now = max(self._now, trial.due)

@@ -1,4 +1,4 @@
-"""Execution of a search, from prepared data to its result."""
+"""Execution of a search, from its prepared components to its result."""
 
 from __future__ import annotations
 
@@ -31,9 +31,17 @@ logger = logging.getLogger(__name__)
 
 
 def run_search(context: SearchContext, set_result: Callable[[ModelSelectionResult], None]) -> None:
-    """Run a search; call ``set_result`` with its result, or the result so far if it ends early.
+    """Run a search.
 
-    Raises BackendError or StoreError, or SearchError if all trials fail or too many in a row.
+    Args:
+        context: Components of the search.
+        set_result: Called with the result, also with a partial one if the search ends early and a
+            trial has a score.
+
+    Raises:
+        BackendError: If the workers fail.
+        StoreError: If the store fails.
+        SearchError: If all trials fail, or too many fail in a row.
     """
     config, table = context.config, context.session.table
     observers = SearchObservers(config.observers)
@@ -78,7 +86,7 @@ def _train(
     begin: Callable[[], None],
     publish: Callable[..., None],
 ) -> None:
-    """Train until the search ends or is interrupted; publish the result if a trial has a score."""
+    """Train until the search ends; publish its result, or a partial one if it is interrupted."""
     config, engine, table = context.config, context.engine, context.session.table
     conclusion = Conclusion(context)
     try:
@@ -148,7 +156,7 @@ def _read_ensemble(recovered: RecoveredJournal) -> Ensemble | None:
         if record["kind"] == "ensemble":
             return msgspec.convert(record, Ensemble)
         if record["kind"] == EXTENSION:
-            return None  # that of fewer trials is no longer the result
+            return None  # the ensemble was chosen before further trials
     return None
 
 
@@ -166,7 +174,7 @@ def _describe_search(context: SearchContext) -> SearchInfo:
 
 
 def _start_engine(context: SearchContext) -> None:
-    """Start the workers; if that fails, delete the run if it is new."""
+    """Start the workers; if that fails and the run is new, delete the run."""
     try:
         context.engine.start()
     except BaseException:
@@ -176,7 +184,7 @@ def _start_engine(context: SearchContext) -> None:
 
 
 def _close_quietly(context: SearchContext) -> EngineReport:
-    """Stop the workers after an error; log a further error instead of raising it."""
+    """Stop the workers after an error; log any further error instead of raising it."""
     try:
         return context.engine.close(finished=False)
     except Exception:
@@ -186,7 +194,10 @@ def _close_quietly(context: SearchContext) -> EngineReport:
 
 @contextlib.contextmanager
 def _exit_on_sigterm() -> Iterator[None]:
-    """Turn SIGTERM into SystemExit in the main thread, so that the search ends as with Ctrl-C."""
+    """Raise SystemExit on SIGTERM inside the block, so that the search ends as on Ctrl-C.
+
+    Do nothing outside the main thread.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

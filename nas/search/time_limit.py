@@ -1,21 +1,21 @@
-"""Division of a search's time: new configurations, cross-validation, ensemble."""
+"""Allocation of a search's time to new configurations, cross-validation and the ensemble."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
 
-# Share of the time after preparation in which new configurations are proposed, if some are
+# Fraction of the time after preparation in which new configurations are proposed, if some are
 # cross-validated afterwards.
 _EXPLORATION = 0.35
 DEADLINE = 0.97
-"""Share of all time after which no further network predicts for the choice of an ensemble."""
+"""Fraction of the time limit after which no more networks predict to choose the ensemble."""
 
-# Share of all time left for the end of the search, at most.
+# Maximum fraction of the time limit to reserve for the end of the search.
 _CLOSING = 0.12
-# Seconds to load a network of a candidate of the ensemble.
+# Seconds to load one network of an ensemble candidate.
 _LOAD = 0.1
-# Maximum number of networks of all candidates.
+# Maximum number of networks of all ensemble candidates.
 _NETWORKS = 120
 # Number of configurations that are cross-validated, even if there is not time for all folds.
 _FEWEST = 3
@@ -23,13 +23,13 @@ _FEWEST = 3
 
 @dataclass
 class TimeLimit:
-    """Times at which a search proposes no new trial, and ends the running ones.
+    """Time limit, from which a search derives when to stop proposing and training trials.
 
     Attributes:
-        began: Time of ``time.monotonic()`` from which the limit counts.
-        seconds: The limit; None for no limit.
-        cross_validates: Whether time is needed for the folds of the finalists.
-        has_ensemble: Whether time is needed for the choice of an ensemble.
+        began: Value of ``time.monotonic()`` at which the limit starts to count.
+        seconds: Limit in seconds; None for no limit.
+        cross_validates: Whether to reserve time for cross-validating the finalists.
+        has_ensemble: Whether to reserve time for choosing an ensemble.
     """
 
     began: float
@@ -41,9 +41,12 @@ class TimeLimit:
     _epoch_seconds: list[float] = field(default_factory=list, init=False)
 
     def add_trial(self, seconds: float, epochs: int, *, is_whole: bool = True) -> None:
-        """Record the seconds of work of an ended trial, which it takes alone, and its epochs.
+        """Record how long an ended trial took, as a basis for estimates.
 
-        ``is_whole`` says whether it had all its epochs.
+        Args:
+            seconds: Seconds of work, summed over workers.
+            epochs: Number of finished epochs.
+            is_whole: Whether the trial completed instead of being stopped early.
         """
         if is_whole:
             self._durations.append(seconds)
@@ -55,15 +58,16 @@ class TimeLimit:
         return self.seconds is not None and time.monotonic() >= self._end
 
     def ends_exploration(self, pending: float, workers: int, folds: int, most: int) -> bool:
-        """Return whether no new configuration should be proposed.
+        """Return whether to stop proposing new configurations.
 
-        After its share of the time, exploration goes on as long as that costs no finalist.
+        After its fraction of the time, exploration continues as long as this does not reduce the
+        number of finalists (configurations to cross-validate).
 
         Args:
-            pending: Number of running trials for each worker, which must end before the folds of
-                the finalists begin.
+            pending: Number of running trials per worker; they must end before the finalists are
+                cross-validated.
             workers: Number of workers.
-            folds: Number of folds.
+            folds: Number of cross-validation folds.
             most: Maximum number of finalists.
         """
         if self.seconds is None:
@@ -81,9 +85,10 @@ class TimeLimit:
         return finalists < min(_FEWEST, most) or with_another < finalists
 
     def count_finalists(self, pending: float, workers: int, folds: int) -> int | None:
-        """Return for how many configurations there is time on all folds, but at least three.
+        """Return how many configurations can be cross-validated in time, but at least three.
 
-        None without a limit. The arguments are those of :meth:`ends_exploration`.
+        Return None if there is no limit or no trial has completed yet. The arguments are those of
+        :meth:`ends_exploration`.
         """
         if self.seconds is None or not self._durations:
             return None
@@ -91,7 +96,7 @@ class TimeLimit:
         return max(_FEWEST, int(trials / max(folds - 1, 1)))
 
     def _count_trials(self, now: float, workers: int) -> float:
-        """Count the trials for which there is time after ``now``."""
+        """Return how many trials, as a fraction, can be trained between ``now`` and the end."""
         return workers * (self._end - now) / max(self._usual, 1e-3)
 
     @property
@@ -103,7 +108,7 @@ class TimeLimit:
 
     @property
     def _usual(self) -> float:
-        """Median of the seconds of work of a trial."""
+        """Median duration of a completed trial in seconds; 0 if there is none yet."""
         return sorted(self._durations)[len(self._durations) // 2] if self._durations else 0.0
 
     @property
@@ -113,7 +118,7 @@ class TimeLimit:
 
     @property
     def _closing_seconds(self) -> float:
-        """Time left for the end of the search."""
+        """Seconds to reserve for the end of the search."""
         assert self.seconds is not None
         most = _CLOSING * self.seconds
         if not self._epoch_seconds:

@@ -1,4 +1,4 @@
-"""Builder of trials from hyperparameter values; no other module builds them."""
+"""Builder of all trials, from hyperparameter values."""
 
 from __future__ import annotations
 
@@ -37,7 +37,13 @@ _Network = tuple[int, str, bytes]  # number of weights, program, initial state
 
 @dataclass(frozen=True)
 class BuiltTrial:
-    """A built trial, its initial state, and additional fields of its journal record."""
+    """Trial whose network is built.
+
+    Attributes:
+        spec: Specification of the trial for the workers.
+        checkpoint: Initial model state.
+        journal_fields: Additional fields of the trial's journal record.
+    """
 
     spec: TrialSpec
     checkpoint: bytes
@@ -46,10 +52,15 @@ class BuiltTrial:
 
 @dataclass(frozen=True)
 class TrialBuilder:
-    """Builder of the trials of one search.
+    """Builder of a search's trials.
 
-    It builds under ``dtype_policy``, which Keras stores per thread. ``fuse`` marks trials to be
-    trained together, and ``fetch`` reads a state from the store.
+    Attributes:
+        config: The search configuration.
+        space: Search space that builds the networks.
+        seed: Seed of the search.
+        dtype_policy: Keras dtype policy to build with; passed because Keras stores it per thread.
+        fuse: Function that marks trials to be trained together; None to train each one alone.
+        fetch: Function that reads a model state from the store; None if no trial has a parent.
     """
 
     config: SearchConfig
@@ -62,12 +73,18 @@ class TrialBuilder:
     def build(
         self, name: str, index: int, proposal: Proposal, parent: TrialRecord | None = None
     ) -> BuiltTrial:
-        """Build a trial that starts from the weights of its parent, or from initial ones if None.
+        """Build a trial from a proposal.
 
-        Initial weights depend only on the seed and the trial's name.
+        Args:
+            name: Name of the trial.
+            index: Index of the trial in the order of proposals.
+            proposal: The tuner's proposal.
+            parent: Ended trial from whose stored state the new trial starts. None for initial
+                weights, which depend only on the seed and the trial's name.
 
-        Raises TrialError if the network is too large or cannot be sent to workers, and any error of
-        the space.
+        Raises:
+            TrialError: If the network is too large or cannot be sent to workers. Errors that the
+                search space raises are passed on.
         """
         hyperparameters = proposal.hyperparameters
         seed = derive_seed(self.seed, name, "weights")
@@ -104,7 +121,11 @@ class TrialBuilder:
 
     @contextlib.contextmanager
     def registered_objects(self) -> Iterator[None]:
-        """Register custom objects within the block; raise TrialError if Keras cannot find one."""
+        """Register the custom objects with Keras inside a ``with`` block.
+
+        Raises:
+            TrialError: If Keras cannot find a custom object inside the block.
+        """
         with (
             custom_object_scope(self.config.custom_objects),
             import_custom_modules({"imports": []}),
@@ -124,7 +145,7 @@ class TrialBuilder:
         return parameters, program, get_initial_state(model)
 
     def _serialize(self, hyperparameters: Any) -> _Network | None:
-        """Serialize the network without building it; return None if Keras must build it."""
+        """Serialize a network without building it in Keras; return None if that is not possible."""
         with custom_object_scope(self.config.custom_objects):
             network = self.space.serialize(hyperparameters, self.config.class_weight)
         if network is None:
@@ -145,7 +166,7 @@ class TrialBuilder:
 
 
 def _get_batch_size(hyperparameters: Any, default: int) -> int:
-    """Return the hyperparameter ``batch_size``, the name that KerasTuner uses, or the default.
+    """Return the hyperparameter ``batch_size`` (KerasTuner's name for it), or else the default.
 
     Raises TrialError unless it is a positive integer.
     """

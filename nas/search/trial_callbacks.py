@@ -1,4 +1,4 @@
-"""Keras callbacks of the trials, called on the driver when epochs begin and end."""
+"""Keras callbacks of a search's trials, called on the driver when epochs begin and end."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ Factory = Callable[[TrialSpec, int], TrialCallbacks]
 
 
 class SearchCallbacks:
-    """Callbacks of all trials of a search.
+    """Keras callbacks of all trials in a search.
 
-    ``factory`` makes a trial's callbacks from its spec and first epoch; None without callbacks.
-    ``fetch`` reads a state from the store.
+    Args:
+        factory: Function that makes a trial's callbacks from its spec and the first epoch's index;
+            None if the search has no callbacks.
+        fetch: Function that reads a model state from the store.
     """
 
     def __init__(self, factory: Factory | None, fetch: Callable[[StateRef], bytes]) -> None:
@@ -26,7 +28,11 @@ class SearchCallbacks:
         self._fetch = fetch
 
     def start(self, trial: RunningTrial, built: BuiltTrial) -> BuiltTrial:
-        """Begin training in the callbacks of a built trial; return it with the state they set."""
+        """Begin training in a built trial's callbacks.
+
+        Returns:
+            The built trial, with the model state as the callbacks changed it.
+        """
         if self._factory is None:
             return built
         trial.callbacks = self._factory(built.spec, trial.proposal.first_epoch)
@@ -35,9 +41,10 @@ class SearchCallbacks:
         return dataclasses.replace(built, checkpoint=checkpoint, journal_fields=journal_fields)
 
     def end_epoch(self, trial: RunningTrial, result: EpochResult) -> FinishedEpoch:
-        """End an epoch in the callbacks and return it.
+        """End an epoch in a trial's callbacks.
 
-        It includes the metrics that the callbacks add, and whether it is the trial's last epoch.
+        Returns:
+            The epoch, with the metrics that callbacks added and whether it is the trial's last.
         """
         if self._factory is None:
             return FinishedEpoch(result.epoch, result.logs, stop=result.is_last)
@@ -52,8 +59,15 @@ class SearchCallbacks:
     ) -> EpochAnswer:
         """Begin the next epoch in the callbacks, or end training if ``proceed`` is False.
 
-        ``proceed`` is None for a held trial, which also begins its next epoch. Returns the answer
-        for the engine, with the callbacks' change of the state.
+        Args:
+            trial: The trial.
+            epoch: The epoch that it has finished.
+            proceed: Whether the trial continues; None if it is held, in which case the callbacks
+                begin the next epoch, too.
+            keep: Whether to keep the epoch's model state as the best so far.
+
+        Returns:
+            The answer for the engine, including any change that callbacks made to the model state.
         """
         if trial.callbacks is None:
             return EpochAnswer(proceed, keep)
@@ -68,13 +82,13 @@ class SearchCallbacks:
         return EpochAnswer(proceed, keep, change.checkpoint, change.learning_rate, extra)
 
     def finish(self, trial: RunningTrial) -> None:
-        """End training in the callbacks of a trial that was held or has diverged."""
+        """End training in the callbacks of a trial that was held or whose loss diverged."""
         if self._factory is not None:
             self._get_callbacks(trial, self._factory).finish({})
 
     @staticmethod
     def _get_callbacks(trial: RunningTrial, factory: Factory) -> TrialCallbacks:
-        """Return a trial's callbacks, restored from the journal in a resumed run."""
+        """Return a trial's callbacks; in a resumed run, restore them from their snapshots."""
         if trial.callbacks is None:
             assert trial.spec is not None
             trial.callbacks = factory(trial.spec, trial.proposal.first_epoch)

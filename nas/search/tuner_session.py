@@ -1,7 +1,7 @@
-"""Session of a search with its tuner: the calls, and their effect on the trials.
+"""Calls of a search to its tuner, and their effects on the trials.
 
-The same calls in the same order bring a tuner to the same state, so a search is resumed by
-replaying them.
+A tuner that receives the same calls in the same order reaches the same state. A search is therefore
+resumed by replaying the calls.
 """
 
 from __future__ import annotations
@@ -18,9 +18,13 @@ from nas.tuners.cross_validation import CrossValidatingTuner
 
 
 class TunerSession:
-    """Interface to a tuner that applies its decisions to the trials.
+    """Interface to a tuner that applies the tuner's decisions to the trials.
 
-    With ``by_clock``, results are handled in the order of a virtual clock, which is reproducible.
+    Args:
+        tuner: The tuner.
+        objective: Objective of the search.
+        by_clock: Whether to handle results in the reproducible order of a virtual clock instead of
+            the order of arrival.
     """
 
     def __init__(self, tuner: Tuner, objective: keras_tuner.Objective, *, by_clock: bool) -> None:
@@ -30,7 +34,7 @@ class TunerSession:
         self._decisions: dict[str, bool] = {}  # on held trials, in the order of the tuner's calls
 
     def propose(self) -> RunningTrial | Pause:
-        """Add the tuner's next proposal to the trials and return it, or return its pause."""
+        """Add a trial for the tuner's next proposal; return it, or why there is no proposal."""
         proposal = self.tuner.propose()
         if isinstance(proposal, Pause):
             return proposal
@@ -44,35 +48,44 @@ class TunerSession:
         return bool(getattr(self.tuner, "explores", True))
 
     def count_fold_trials(self, max_trials: int) -> int:
-        """Return the number of trials of further folds after ``max_trials`` others, at most."""
+        """Return the maximum number of cross-validation trials that follow ``max_trials`` trials.
+
+        It is 0 if the search does not cross-validate.
+        """
         tuner = self.tuner
         return tuner.count_fold_trials(max_trials) if isinstance(tuner, CrossValidatingTuner) else 0
 
     def end_exploration(self, finalists: int | None) -> None:
-        """Tell the tuner to propose no new configuration from now on.
+        """Make the tuner propose no more new configurations.
 
-        ``finalists`` is the number of configurations to cross-validate; None for the tuner's own.
+        Args:
+            finalists: Maximum number of configurations to cross-validate; None keeps the tuner's
+                own limit.
         """
         if isinstance(self.tuner, CrossValidatingTuner):
             self.tuner.end_exploration(finalists)
 
     def extend(self, max_trials: int | None) -> None:
-        """Tell the tuner that there may be more trials, or more time.
+        """Notify the tuner that the run is resumed with more trials or more time.
+
+        Args:
+            max_trials: New maximum number of trials; None for no limit.
 
         Raises:
-            ArgumentError: If the tuner does not support it.
+            ArgumentError: If the tuner has no method ``extend``.
         """
         extend_tuner(self.tuner, max_trials)
 
     def learn(self, trial: RunningTrial) -> None:
-        """Report to the tuner the hyperparameters that a trial's network has declared."""
+        """Report to the tuner which hyperparameters a trial's network has declared."""
         self.tuner.learn(trial.proposal.hyperparameters)
 
     def observe(self, trial: RunningTrial, epoch: FinishedEpoch) -> tuple[bool, bool | None]:
         """Add a finished epoch to its trial and report it to the tuner.
 
-        Returns whether it is the best epoch so far, and whether the trial proceeds (None if it is
-        held).
+        Returns:
+            Whether it is the trial's best epoch so far, and whether the trial continues (None if it
+            is held).
         """
         improved = trial.add_epoch(self.table.objective, epoch)
         trial_id = trial.proposal.trial_id
@@ -86,7 +99,7 @@ class TunerSession:
         return improved, proceed
 
     def conclude(self, result: TrialResult) -> TrialRecord:
-        """Move an ended trial to the records, report it to the tuner, and return the record."""
+        """Move a trial to the ended trials, report its end to the tuner, and return its record."""
         trial = self.table.running[result.trial_id]
         self.order.finish(trial)
         record = self.table.finish(result)
@@ -94,13 +107,17 @@ class TunerSession:
         return record
 
     def release(self, trial: RunningTrial, proceed: bool) -> None:
-        """Release a held trial, so that it proceeds or ends."""
+        """Release a held trial, so that it continues if ``proceed`` is True, and otherwise ends."""
         self._decisions.pop(trial.name, None)
         trial.held = False
         self.order.release(trial, proceed)
 
     def release_decided(self) -> list[tuple[RunningTrial, bool]]:
-        """Release the held trials that the tuner decided on; return them with the decisions."""
+        """Release the held trials that the tuner has decided on.
+
+        Returns:
+            The released trials, each with whether it continues.
+        """
         decisions, self._decisions = self._decisions, {}
         released = []
         for name, proceed in decisions.items():

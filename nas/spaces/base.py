@@ -1,4 +1,4 @@
-"""Base class of search spaces, and networks serialized without being built."""
+"""Base class of search spaces, and the form of networks serialized without being built."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class SerializedNetwork:
     """Network that was serialized without being built in Keras.
 
     Attributes:
-        program: Program in the format of ``serialize_model``.
-        weights: Initial weights, in Keras order.
-        trainable: Whether each weight is trainable.
-        optimizer: Configuration of the optimizer.
-        parameters: Number of parameters, including those that are not trainable.
+        program: Architecture and training settings as JSON, as ``serialize_model`` returns them.
+        weights: Initial weight arrays, in the order of ``keras.Model.weights``.
+        trainable: Whether each weight array is trainable, in the same order.
+        optimizer: Keras configuration of the optimizer.
+        parameters: Total number of weight values, including those that are not trainable.
     """
 
     program: str
@@ -42,6 +42,9 @@ class Space(abc.ABC):
         Args:
             hp: A ``keras_tuner.HyperParameters`` with the values. Missing hyperparameters are
                 registered with their defaults.
+
+        Returns:
+            The ``keras.Model``.
         """
 
     def serialize(
@@ -52,23 +55,24 @@ class Space(abc.ABC):
         Args:
             hp: As for :meth:`build`.
             class_weight: Weight of each class in the training loss, by class index; missing
-                classes weigh 1.
+                classes have weight 1. None if all classes have weight 1.
 
         Returns:
-            The network with the same initial weights; None if the network must be built.
+            The network, with the initial weights that :meth:`build` would create. None if the
+            network can be serialized only after it is built, as in this base class.
         """
         return None
 
     @property
     def gradient_scale(self) -> float:
-        """Constant by which the gradient of the loss is multiplied; 1 unless labels have units."""
+        """Factor for the loss's gradient that cancels the label's unit; 1 if it is not needed."""
         return 1.0
 
     @property
     def points(self) -> list[dict[str, Any]]:
-        """Values with which a ``"portfolio"`` begins, best first; empty if none are known."""
+        """Values of the first trials of a ``"portfolio"`` tuner, best first; empty if unknown."""
         return []
 
     def sample_plans(self, count: int) -> Iterable[NetworkFuture]:
-        """Return plans of ``count`` random networks; empty if the space does not plan networks."""
+        """Return the plans of ``count`` random networks, or none if the space has no plans."""
         return ()

@@ -1,4 +1,4 @@
-"""Search for the optimizer, learning rate and batch size of one architecture."""
+"""Search space of optimizers, learning rates and batch sizes for one architecture."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _NAME_FIELDS = frozenset(
     {"name", "keras_history", "input_layers", "output_layers", "compile_config", "build_config"}
 )
 
-# Layers with statistics, which training updates without gradients.
+# Layers whose statistics are updated in training without gradients.
 _STATISTICS_LAYERS = (keras.layers.BatchNormalization, keras.layers.SpectralNormalization)
 
 
@@ -40,25 +40,25 @@ class FixedModel:
     """Search space of training settings for one model.
 
     The hyperparameters are ``optimizer``, ``learning_rate`` (drawn on a logarithmic scale) and
-    ``batch_size``, which overrides that of ``fit``. If the model is compiled, its optimizer is a
-    candidate and the default, with all of its settings except the learning rate. The model itself
-    is neither trained nor changed.
+    ``batch_size``, which overrides the batch size of ``fit``. If the model is compiled, its
+    optimizer is a candidate, too, and the default; it keeps all settings except the learning rate.
+    The model itself is neither trained nor changed.
 
     Args:
         model: Functional or Sequential ``keras.Model``, or a subclassed one with ``get_config``. A
-            model without inputs gets those of the data.
-        keep_weights: Whether every trial starts with all weights of the model, as for a pretrained
-            model. By default, frozen layers keep their weights, and the seed of the trial
-            initializes the others; a log message says so. The statistics of adapted
+            model without inputs gets inputs with the data's shapes.
+        keep_weights: Whether every trial starts with all of the model's weights, as for a
+            pretrained model. If False, frozen layers keep their weights, and the other weights are
+            initialized from the trial's seed; a log message says so. The statistics of adapted
             ``Normalization`` layers are always kept.
-        learning_rate: Lowest and highest learning rate.
+        learning_rate: Lowest and highest learning rate, or a single fixed one.
         optimizers: Names of Keras optimizers to search over.
-        batch_sizes: Numbers of rows per training step to search over.
+        batch_sizes: Batch sizes, in rows per training step, to search over.
         loss: Keras loss that replaces the compiled one; None to keep it.
         metrics: Keras metrics that replace the compiled ones; None to keep them.
 
     Raises:
-        ArgumentError: If an argument is invalid, or neither the model nor ``loss`` has a loss.
+        ArgumentError: If an argument is invalid, or if the model has no loss and ``loss`` is None.
 
     Example:
         >>> search = HyperHyperModel(hypermodel=FixedModel(model, keep_weights=True))
@@ -95,7 +95,10 @@ class FixedModel:
             _log_new_weights(model)
 
     def build(self, hp: Any, input_shapes: Any = None, input_dtypes: Any = None) -> keras.Model:
-        """Build a compiled copy of the model; see :class:`~.user_space.UserBuilder`."""
+        """Build a compiled copy of the model for the hyperparameter values ``hp``.
+
+        See :class:`~.user_space.UserBuilder` for the other arguments.
+        """
         try:
             with dtype_policy_scope(self._model.dtype_policy):
                 copy = self._copy(input_shapes, input_dtypes)
@@ -117,7 +120,7 @@ class FixedModel:
         return copy
 
     def describe(self) -> Any:
-        """Return a JSON value that identifies the model when a run is resumed."""
+        """Return a JSON value that must be equal when a run is resumed."""
         return {
             "fixed": compute_digest(self._model, self._get_initial_weights()),
             "keep_weights": self._keep_weights,
@@ -127,12 +130,12 @@ class FixedModel:
 
     @property
     def code(self) -> Any:
-        """None, because the network itself identifies the code of its custom layers."""
+        """Always None: the model itself identifies the code of its custom layers."""
         return None
 
     @property
     def model(self) -> keras.Model:
-        """Model that the user passed."""
+        """The model as passed by the user."""
         return self._model
 
     def _copy(self, input_shapes: Any, input_dtypes: Any) -> keras.Model:
@@ -177,7 +180,7 @@ class FixedModel:
         return keras.saving.serialize_keras_object(keras.optimizers.get(config))
 
     def _get_default_rate(self) -> float:
-        """Return the compiled learning rate, or 1e-3 if it is not a number, within the bounds."""
+        """Return the compiled learning rate (1e-3 if not a number), clipped to the bounds."""
         low, high = self._learning_rates
         rate = None
         if self._optimizer:
@@ -188,8 +191,8 @@ class FixedModel:
 def find_untrained_variables(model: keras.Model) -> list[Any]:
     """Return the weights of frozen layers, which training does not change.
 
-    Weights of ``Normalization`` layers, and the statistics of trainable batch or spectral
-    normalization, are not among them.
+    The weights of ``Normalization`` layers are not included, nor are the statistics of batch or
+    spectral normalization layers that are trainable.
     """
     changed = {
         id(variable)
@@ -202,7 +205,7 @@ def find_untrained_variables(model: keras.Model) -> list[Any]:
 
 
 def _log_new_weights(model: keras.Model) -> None:
-    """Log the initial weights of trials, as a warning if the model seems to be pretrained."""
+    """Log that trials start from new weights, as a warning if the model seems pretrained."""
     if not model.trainable_variables:
         return
     kept = find_untrained_variables(model)
@@ -217,7 +220,7 @@ def _log_new_weights(model: keras.Model) -> None:
 
 
 def _get_inner_optimizer(optimizer: Any) -> Any:
-    """Return the configuration that a loss scaler wraps, or ``optimizer`` if it is no scaler."""
+    """Return the innermost optimizer configuration, without any wrapping loss scalers."""
     inner = optimizer["config"].get("inner_optimizer")
     return optimizer if inner is None else _get_inner_optimizer(inner)
 
@@ -232,7 +235,7 @@ def _set_learning_rate(optimizer: Any, rate: float) -> Any:
 
 
 def compute_digest(model: keras.Model, weights: Iterable[np.ndarray]) -> str:
-    """Compute the SHA-256 digest of a model's architecture (ignoring names) and ``weights``."""
+    """Return a hex SHA-256 digest of a model's architecture, ignoring names, and ``weights``."""
 
     def to_json(value: Any) -> Any:
         return value.tolist() if isinstance(value, np.ndarray | np.generic) else repr(value)
@@ -245,7 +248,7 @@ def compute_digest(model: keras.Model, weights: Iterable[np.ndarray]) -> str:
 
 
 def strip_names(node: Any) -> Any:
-    """Strip a configuration of the fields that differ between copies of a model."""
+    """Return a configuration without the fields that differ between copies of a model."""
     if isinstance(node, dict):
         return {key: strip_names(value) for key, value in node.items() if key not in _NAME_FIELDS}
     if isinstance(node, list | tuple):

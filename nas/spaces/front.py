@@ -1,4 +1,4 @@
-"""Front of a network: what it does with the matrix of a raw table before its first layer."""
+"""First layers of a network for raw tables: embeddings of the category codes in its matrix."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import keras
 from cerebros_spark.data.table.schema import MISSING_CODE, OTHER_CODE, MatrixLayout
 
 EMBEDDING_SIZE = 8
-"""Number of values of an embedding (arXiv 2407.04491, appendix A.1)."""
+"""Length of the vector that replaces a category code (arXiv 2407.04491, appendix A.1)."""
 
 
 def get_width(layout: MatrixLayout) -> int:
-    """Return the number of values that :func:`embed_codes` returns for a row."""
+    """Return the number of values per row that :func:`embed_codes` outputs for a layout."""
     return layout.numbers + layout.flags + EMBEDDING_SIZE * len(layout.codes)
 
 
 def embed_codes(matrix: Any, layout: MatrixLayout, prefix: str) -> Any:
-    """Replace the codes in a matrix by trained embeddings.
+    """Replace the category codes in a table's matrix with trained embeddings.
 
     Args:
         matrix: Keras tensor of shape ``(rows, layout.width)``.
-        layout: Layout of the matrix.
-        prefix: Prefix of the names of the layers.
+        layout: Numbers, flags and codes of the matrix.
+        prefix: Prefix of the layer names.
 
     Returns:
-        A tensor of shape ``(rows, get_width(layout))``.
+        A Keras tensor of shape ``(rows, get_width(layout))``.
     """
     if not layout.codes:
         return matrix
@@ -41,7 +41,7 @@ def embed_codes(matrix: Any, layout: MatrixLayout, prefix: str) -> Any:
         )
         codes = matrix[:, start + index]
         vectors = embedding(codes)
-        # A code that no training row has keeps its first vector: it counts as zeros.
+        # A code without training rows would keep its initial vector, so zeros replace it.
         for code, is_trained in ((MISSING_CODE, column.missing), (OTHER_CODE, column.other)):
             if not is_trained:
                 known = keras.ops.cast(keras.ops.not_equal(codes, code), vectors.dtype)

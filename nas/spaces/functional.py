@@ -1,4 +1,4 @@
-"""Conversion of models to functional models with named outputs and constant statistics."""
+"""Conversion of models to functional models with named outputs and constant normalization."""
 
 from __future__ import annotations
 
@@ -28,15 +28,21 @@ Shapes = Sequence[tuple[int, ...]] | None
 def complete_model(
     model: Any, input_shapes: Shapes = None, input_dtypes: Any = None
 ) -> keras.Model:
-    """Convert a compiled model to a functional one with the same layers and weights.
+    """Convert a compiled model to a compiled functional one with the same layers and weights.
 
-    Only functional models have named outputs, which merged metrics need. A Sequential model without
-    an ``Input``, or a subclassed model, is called on inputs with the data's shapes and dtypes.
+    Only functional models have the named outputs that are needed to merge metrics across workers. A
+    Sequential model without an ``Input`` is built for the data's shapes. A subclassed model is
+    called on inputs with the data's shapes and dtypes. The statistics of adapted ``Normalization``
+    layers become constants.
 
     Args:
         model: Compiled ``keras.Model``.
-        input_shapes: Shape of one row of each input; required if the model has no inputs.
-        input_dtypes: Dtype of each input; defaults to ``"float32"``.
+        input_shapes: Shape of one row of each input, without the batch dimension; required if the
+            model has no inputs, and otherwise None is allowed.
+        input_dtypes: Dtype of each input; None for ``"float32"``.
+
+    Returns:
+        The functional model; ``model`` itself if no conversion is needed.
 
     Raises:
         TrialError: If ``model`` is not a compiled model, or is compiled with a lambda.
@@ -57,14 +63,14 @@ def complete_model(
 
 
 def compile_like(model: keras.Model, other: keras.Model) -> None:
-    """Compile a model like ``other``, which has equal trainable variables in the same order."""
+    """Compile ``model`` like ``other``, whose trainable variables match and have the same order."""
     model.compile_from_config(get_compile_config(other))
     exclusions = find_weight_decay_exclusions(other.optimizer, other.trainable_variables)
     exclude_from_weight_decay(model.optimizer, model.trainable_variables, exclusions)
 
 
 def to_functional(model: keras.Model, input_shapes: Shapes, input_dtypes: Any) -> keras.Model:
-    """Convert a model to a functional one without compiling it; see :func:`complete_model`."""
+    """Convert a model to a functional one, but do not compile it; see :func:`complete_model`."""
     if has_named_outputs(model):
         if isinstance(outputs_structure(model), dict):
             raise _make_dict_error(model)
@@ -96,16 +102,17 @@ def has_named_outputs(model: keras.Model) -> bool:
 
 
 def get_input_shapes(model: keras.Model) -> dict[str, tuple[Any, ...]] | None:
-    """Return the shape of one row of each input, by name; None if the model has no inputs."""
+    """Return the row shape of each input by name, or None if the model has no inputs yet."""
     inputs = getattr(model, "inputs", None)
     return None if not inputs else {tensor.name: tuple(tensor.shape[1:]) for tensor in inputs}
 
 
 def inline_statistics(model: keras.Model) -> keras.Model:
-    """Return a model with the statistics of adapted Normalization layers in its architecture.
+    """Return the model with adapted Normalization layers' statistics as constants of its config.
 
-    Restoring them as weights would have no effect: Keras reads the variables of an adapted layer
-    only once, not each time they are set. A model without such layers is returned unchanged.
+    As weights, the statistics could not be restored: Keras reads the variables of an adapted layer
+    only once, so setting them later has no effect. A model without such layers is returned
+    unchanged.
     """
     layers = [
         layer
@@ -137,9 +144,10 @@ def inline_statistics(model: keras.Model) -> keras.Model:
 
 
 def rebuild(model: keras.Model, architecture: Any, constant: Iterable[Any]) -> keras.Model:
-    """Rebuild a model with a changed architecture and the same weights, compiled as before.
+    """Rebuild a model from a changed architecture, with the same weights and compile settings.
 
-    ``constant`` contains the layers with variables that became constants of the architecture.
+    ``architecture`` is the changed result of ``model.to_json()``, parsed. ``constant`` contains the
+    layers whose variables became constants in it.
     """
     rebuilt = keras.models.model_from_json(json.dumps(architecture))
     if model.compiled:
@@ -150,9 +158,9 @@ def rebuild(model: keras.Model, architecture: Any, constant: Iterable[Any]) -> k
 
 
 def explain_rebuild_failure(model: keras.Model, error: Exception) -> str:
-    """Return a line that names the custom layer that cannot be rebuilt and says what to do.
+    """Return one line that names a custom layer that cannot be rebuilt, and how to fix it.
 
-    If every custom layer can be rebuilt, the line summarizes ``error``.
+    If every custom layer can be rebuilt, return a summary of ``error``.
     """
     for layer in _iterate_custom_layers(model):
         kind = type(layer)
@@ -178,10 +186,11 @@ def find_classes_without_config(model: keras.Model) -> list[str]:
 
 
 def describe_difference(model: keras.Model, copy: keras.Model) -> str | None:
-    """Describe how a copy differs because a class lacks ``get_config``; None if it is equal.
+    """Describe how ``copy`` differs because a custom class lacks ``get_config``.
 
-    For such a model, Keras serializes the defaults of ``__init__`` instead of its arguments. The
-    copy may then be a different network with weights of the same shapes.
+    For such a class, Keras serializes the defaults of ``__init__`` instead of the given arguments.
+    The copy may then be a different network, even if its weight shapes are the same. Return None if
+    no difference is found.
     """
     pairs = zip(_iterate_custom_layers(model), _iterate_custom_layers(copy), strict=False)
     for layer, layer_copy in pairs:
@@ -204,7 +213,7 @@ def _get_settings(layer: Any) -> tuple[Any, ...]:
 
 
 def _iterate_custom_layers(model: keras.Model) -> Iterator[Any]:
-    """Iterate over layers and models of custom classes, innermost first."""
+    """Iterate over the model's layers and submodels of custom classes, innermost first."""
     for layer in reversed(flatten_layers(model)):
         if not type(layer).__module__.startswith("keras."):
             yield layer

@@ -1,4 +1,4 @@
-"""Search space of networks that user code builds."""
+"""Search space of networks built by user code."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ from nas.spaces.functional import complete_model
 
 
 class UserBuilder(Protocol):
-    """Builder of networks from user code."""
+    """Protocol of objects that build networks from user code."""
 
     def build(self, hp: Any, input_shapes: Any = None, input_dtypes: Any = None) -> Any:
-        """Build a compiled ``keras.Model``; shapes and dtypes are used if it has no inputs."""
+        """Build a compiled ``keras.Model``; shapes and dtypes matter only if it lacks inputs."""
 
     def describe(self) -> Any:
-        """Return a JSON value that identifies the builder when a run is resumed."""
+        """Return a JSON value that must be equal when a run is resumed."""
 
     @property
     def code(self) -> Any:
-        """Function or object with the code that builds networks; None without custom code."""
+        """Function or object with the code that builds networks; None if there is none."""
 
 
 @dataclass
@@ -51,10 +51,11 @@ class UserSpace(Space):
 
     Attributes:
         builder: Builder of the networks.
-        input_shapes: Shape of one row of each input.
+        input_shapes: Shape of one row of each input, without the batch dimension.
         input_dtypes: Dtype of each input.
         custom_objects: Custom layers, losses and metrics, by name.
-        labels: Labels of each output, which losses and metrics must suit; None if unknown.
+        labels: Description of each output's labels, with which losses and metrics must be
+            compatible; None if unknown.
     """
 
     builder: UserBuilder
@@ -68,14 +69,15 @@ class UserSpace(Space):
         """Build a compiled functional network from hyperparameter values.
 
         Raises:
-            TrialError: If the output shapes differ from those of the first network.
+            TrialError: If ``build`` returns no compiled model, or one whose output shapes differ
+                from those of the first network.
             ArgumentError: If the model cannot be converted to a functional one, or if Keras would
                 fail or compute a loss or metric wrongly.
-            Exception: Any exception of the user's code.
+            Exception: Any exception that the user's code raises.
         """
         inputs = self.input_shapes, self.input_dtypes
         model = build_in_new_session(self.builder, hp, self.custom_objects, *inputs)
-        # A new scope, because the user's code may have cleared the session, too.
+        # A new scope, because the user's code may also have cleared the session.
         with custom_object_scope(self.custom_objects), import_custom_modules({"imports": []}):
             model = complete_model(model, *inputs)
         outputs = [tuple(tensor.shape[1:]) for tensor in model.outputs]
@@ -98,10 +100,11 @@ def build_in_new_session(
     shapes: Any = None,
     dtypes: Any = None,
 ) -> Any:
-    """Build a network in a cleared session, which restarts the numbers in default layer names.
+    """Clear the Keras session and build a network.
 
-    Otherwise the numbers, which also occur in metric names, grow with every network. Clearing the
-    session resets the dtype policy, which is restored.
+    Clearing the session restarts the numbers in default layer names. Otherwise these numbers, which
+    also occur in metric names, would grow with every network. The dtype policy, which clearing
+    resets, is restored.
     """
     policy = keras.config.dtype_policy()
     with dtype_policy_scope(policy):
@@ -114,10 +117,10 @@ def build_in_new_session(
 def adapt_to_labels(
     model: keras.Model, labels: Sequence[Labels], custom_objects: Mapping[str, Any]
 ) -> None:
-    """Recompile a model with metrics that suit the labels of each output, if necessary.
+    """Recompile a model, if necessary, with metrics that are compatible with each output's labels.
 
     Raises:
-        ArgumentError: If Keras would fail, or compute a loss or metric wrongly.
+        ArgumentError: If Keras would fail or compute a loss or metric wrongly.
     """
     names = model.output_names
     losses = get_losses(model, custom_objects)
@@ -150,7 +153,7 @@ def adapt_to_labels(
 
 
 def get_losses(model: keras.Model, custom_objects: Mapping[str, Any]) -> list[Any]:
-    """Return the loss of each output as passed to ``compile()``; None if an output has no loss."""
+    """Return each output's loss as passed to ``compile()``; None for an output without a loss."""
     with custom_object_scope(custom_objects):
         loss = keras.saving.deserialize_keras_object(model.get_compile_config().get("loss"))
     if isinstance(loss, dict):
@@ -164,7 +167,7 @@ def get_losses(model: keras.Model, custom_objects: Mapping[str, Any]) -> list[An
 
 
 class _FunctionBuilder:
-    """Builder that calls a function of the hyperparameters."""
+    """Builder that calls a function ``build(hp)``."""
 
     def __init__(self, build: Callable[[Any], Any]) -> None:
         self.code: Any = build
@@ -191,7 +194,7 @@ class _HyperModelBuilder:
 
 
 def make_user_builder(hypermodel: Any) -> UserBuilder:
-    """Make a builder from the argument ``hypermodel``; raise ArgumentError if it is invalid."""
+    """Make a builder from the user's ``hypermodel``; raise ArgumentError if it is invalid."""
     if isinstance(hypermodel, FixedModel):
         return hypermodel
     if isinstance(hypermodel, keras.Model):
@@ -225,7 +228,7 @@ def make_user_builder(hypermodel: Any) -> UserBuilder:
 
 
 def collect_custom_objects(custom_objects: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Collect custom classes and functions under every name that Keras writes for them.
+    """Return custom classes and functions by every name that Keras may write for them.
 
     Registered objects that are defined in ``__main__`` (such as in a notebook) are included,
     because workers cannot import them.

@@ -1,4 +1,4 @@
-"""Argument checks shared by several spaces; each error names the argument and its value."""
+"""Argument checks shared by several spaces; errors state the argument's name and value."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def check_flag(name: str, value: Any) -> bool:
 
 
 def check_list(name: str, value: Any, content: str) -> Sequence[Any]:
-    """Return ``value``; raise ArgumentError unless it is a sequence and not a string.
+    """Return ``value``; raise ArgumentError unless it is a sequence other than a string.
 
-    ``content`` describes the required items in the error message.
+    In the error message, ``content`` describes the items that the sequence should contain.
     """
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise ArgumentError(f"{name} must be a list of {content}, but got {value!r}")

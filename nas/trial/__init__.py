@@ -1,4 +1,1 @@
-"""Data of a trial: proposal, objective, progress while it runs, and record.
-
-The table contains the running and ended trials of a search.
-"""
+"""Trial data: proposals, objectives, running trials, records and the table of a search's trials."""

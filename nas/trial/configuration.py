@@ -1,4 +1,4 @@
-"""Ranking of configurations: trials of the same values, one for each fold."""
+"""Ranking of configurations: groups of trials with equal hyperparameter values, one per fold."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from nas.trial.record import TrialRecord
 
 @dataclass(frozen=True)
 class Configuration:
-    """Trials of the same hyperparameter values, in the order of their folds.
+    """Trials with the same hyperparameter values, each validated on another fold.
 
     Attributes:
-        trials: The trial of fold 0, and those of the folds after it up to the first without score.
-        compared_folds: Number of folds on which configurations are compared.
+        trials: The trial of fold 0, followed by the trials of folds 1, 2, … that have a score, up
+            to the first fold without one.
+        compared_folds: Number of folds on which the search's configurations are compared.
         objective: Objective of the search.
     """
 
@@ -30,7 +31,7 @@ class Configuration:
 
     @property
     def is_validated(self) -> bool:
-        """Whether it has all compared folds, and they are several."""
+        """Whether the configuration is cross-validated: it has trials for all of several folds."""
         return 1 < self.compared_folds <= len(self.trials)
 
     @property
@@ -40,17 +41,18 @@ class Configuration:
 
     @property
     def score(self) -> float | None:
-        """Mean score of the compared folds; that of the first trial without cross-validation.
+        """Mean score over the compared folds, or the first trial's score if not cross-validated.
 
-        Each compared fold is scored at the epoch that is best for the others. Its own best epoch
-        is too good: by a tenth on a few hundred rows, and more the more a network's loss varies.
+        None if there is no score. Each fold is scored at the epoch that is best for the other
+        folds. The score at its own best epoch is biased: by a tenth on a few hundred rows, and by
+        more if a network's loss varies more.
         """
         scores = self._scores
         return math.fsum(scores) / len(scores) if scores else None
 
     @property
     def standard_error(self) -> float | None:
-        """Standard error of the score; None without cross-validation."""
+        """Standard error of the score over folds; None if the configuration has a single score."""
         scores = self._scores
         if len(scores) < 2:
             return None
@@ -60,9 +62,9 @@ class Configuration:
 
     @property
     def optimism(self) -> float:
-        """By how much the best epochs of the compared folds are better than the score; at least 0.
+        """Mean amount by which the folds' best-epoch scores beat :attr:`score`; at least 0.
 
-        It is 0 without cross-validation.
+        It is 0 if the configuration is not cross-validated.
         """
         if not self.is_validated or self.score is None:
             return 0.0
@@ -83,11 +85,12 @@ class Configuration:
 def group_trials(
     trials: Sequence[TrialRecord], objective: keras_tuner.Objective
 ) -> list[Configuration]:
-    """Group trials to configurations, best first.
+    """Group trials into configurations, and return these best first.
 
-    Cross-validated configurations come first, because their scores are more certain. Then come
-    those with a score of one split, and then those without. Cross-validated ones are compared on
-    as many folds as at least half of them have, and at least two; one alone is no comparison.
+    Cross-validated configurations come first, because their scores are more reliable, followed by
+    those with a score on fold 0 only, and by those without a score. The number of compared folds is
+    the largest that at least half of the cross-validated configurations, and at least two, have. A
+    single cross-validated configuration among several is ranked by its score on fold 0.
     """
     folds: dict[str, list[TrialRecord]] = {}
     for trial in trials:
@@ -113,7 +116,7 @@ def group_trials(
 
 
 def _score_folds(trials: Sequence[TrialRecord], objective: keras_tuner.Objective) -> list[float]:
-    """Score each fold at the epoch that is best for the mean of the others."""
+    """Return each fold's score at the epoch that is best on average over the other folds."""
     sign = 1 if objective.direction == "min" else -1
     curves = [sign * np.array(trial.history.get(objective.name, []), float) for trial in trials]
     scores = []
@@ -134,13 +137,13 @@ def _score_folds(trials: Sequence[TrialRecord], objective: keras_tuner.Objective
 
 
 def _was_cut(trial: TrialRecord, first: TrialRecord) -> bool:
-    """Return whether the end of the time stopped a trial that would have gone on as the first."""
+    """Return whether the time limit stopped a trial early, although the first trial completed."""
     is_first_whole = first.status is Status.COMPLETED
     return is_first_whole and trial.status is Status.STOPPED
 
 
 def _count_compared_folds(groups: Sequence[tuple[TrialRecord, ...]]) -> int:
-    """Return the number of folds that at least half of the validated configurations have."""
+    """Return the number of folds to compare configurations on; 1 for no cross-validation."""
     counts = sorted((len(group) for group in groups if len(group) > 1), reverse=True)
     if not counts or (len(counts) == 1 and len(groups) > 1):
         return 1

@@ -1,4 +1,4 @@
-"""Failures of trials: one-line reasons, and conditions that end a search."""
+"""Trial failures: one-line summaries, and checks that end a search."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _MARKS = re.compile(
 
 
 def summarize_error(error: BaseException | str) -> str:
-    """Summarize an error, or its text, in one line: type and message.
+    """Summarize an exception or its text as one line with its type and message.
 
-    TensorFlow writes graph nodes and stack traces before the message, and Keras writes the
-    arguments of a call after it; both are omitted.
+    TensorFlow puts graph nodes and stack traces before the message, and Keras puts a call's
+    arguments after it; both are omitted.
     """
     text = f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else error
     match = _TYPE.match(text)
@@ -56,14 +56,22 @@ def summarize_error(error: BaseException | str) -> str:
 def check_consecutive_failures(failed: Sequence[TrialRecord], limit: int | None, run: str) -> None:
     """Raise SearchError with the reasons if at least ``limit`` consecutive trials failed.
 
-    ``failed`` are the failed trials since the last success; a ``limit`` of None disables the check.
+    Args:
+        failed: The failed trials since the last success.
+        limit: Number of consecutive failures that ends the search; None disables the check.
+        run: Address of the run's journal, for the error message.
     """
     if limit is not None and len(failed) >= limit:
         raise SearchError(_describe(f"{len(failed)} consecutive trials failed", failed, run))
 
 
 def check_any_score(ended: Sequence[TrialRecord], run: str) -> None:
-    """Raise SearchError, with the reasons, if no trial of a finished search has a score."""
+    """Raise SearchError if no ended trial has a score.
+
+    Args:
+        ended: All trials of a finished search.
+        run: Address of the run's journal, for the error message.
+    """
     if any(record.score is not None for record in ended):
         return
     if not ended:
@@ -72,7 +80,7 @@ def check_any_score(ended: Sequence[TrialRecord], run: str) -> None:
 
 
 def is_same_reason(one: str, other: str) -> bool:
-    """Return whether two reasons differ only in numbers, such as rows or addresses."""
+    """Return whether two failure reasons are equal except for numbers and addresses."""
     return _remove_numbers(one) == _remove_numbers(other)
 
 
@@ -81,7 +89,7 @@ def _remove_numbers(reason: str) -> str:
 
 
 def _describe(summary: str, failed: Sequence[TrialRecord], run: str) -> str:
-    """Describe failures in at most five lines: a summary and the most frequent reasons."""
+    """Return an error message of at most five lines: ``summary`` and the most frequent reasons."""
     failed = sorted(failed, key=lambda each: each.index)
     by_kind: dict[str, list[str]] = {}
     for record in failed:

@@ -1,4 +1,4 @@
-"""Objective of a search: a metric, and whether to minimize or maximize it."""
+"""Search objectives: a metric, and whether to minimize or maximize it."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _MINIMIZED = (
 
 
 def parse_objective(value: Any) -> keras_tuner.Objective:
-    """Parse an objective and infer its direction.
+    """Return an objective as a ``keras_tuner.Objective``; infer its direction if it is a string.
 
     Args:
         value: Name of a metric, such as ``"val_loss"``, or a ``keras_tuner.Objective``.
 
     Raises:
-        ArgumentError: If ``value`` is neither, is a list, or has an unknown direction.
+        ArgumentError: If ``value`` has another type, or its direction is unknown or invalid.
     """
     if isinstance(value, keras_tuner.Objective):
         if value.direction not in ("min", "max"):
@@ -43,7 +43,10 @@ def parse_objective(value: Any) -> keras_tuner.Objective:
 
 
 def is_better(objective: keras_tuner.Objective, new: float, old: float | None) -> bool:
-    """Return whether the score ``new`` beats ``old``; every finite score beats None."""
+    """Return whether the score ``new`` is better than ``old``.
+
+    A finite score is better than None (no score); a NaN or infinite score is never better.
+    """
     if not math.isfinite(new):
         return False
     if old is None:
@@ -54,7 +57,7 @@ def is_better(objective: keras_tuner.Objective, new: float, old: float | None) -
 def rank_trials(
     trials: Iterable[TrialRecord], objective: keras_tuner.Objective
 ) -> list[TrialRecord]:
-    """Rank trials: best first, trials without a score last."""
+    """Return the trials sorted from best to worst, trials without a score last."""
 
     def key(trial: TrialRecord) -> tuple[bool, float, int]:
         sign = 1 if objective.direction == "min" else -1

@@ -1,11 +1,11 @@
-"""Protocol of tuners, which choose the trials of a search.
+"""Protocol for tuners, which choose a search's trials.
 
 A tuner proposes hyperparameter values, observes the metrics of every epoch and decides which trials
 continue. Any number of its trials may be in flight. All calls are made from one thread.
 
-A tuner is not saved. To resume a run, a new tuner receives the calls recorded in the journal, in
-their order, and must then behave in the same way. So its behavior may depend only on its seed and
-on these calls.
+Tuners are not saved. When a run is resumed, a new tuner receives the calls recorded in the journal,
+in the same order, and must make the same decisions. Its behavior may therefore depend only on its
+seed and on these calls.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from typing import Any, Protocol
 from cerebros_spark.core.errors import ArgumentError
 from cerebros_spark.core.types import Status
 
-#: Whether trials continue, by the tuner's names for them. A trial that has finished an epoch but is
-#: missing is held: it waits, without a worker, until a later result of the tuner names it.
+#: Whether each trial continues, by the tuner's name for the trial. A trial that has finished an
+#: epoch but is missing here is held: it waits, without a worker, until later verdicts include it.
 Verdicts = Mapping[str, bool]
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """Candidate to build and train as a trial.
+    """Candidate that a tuner proposes to build and train as a trial.
 
     Attributes:
         trial_id: The tuner's name for the trial.
-        hyperparameters: A ``keras_tuner.HyperParameters`` with the values of the trial. The space
-            adds hyperparameters that the tuner does not know yet.
-        epochs: Maximum number of epochs of the trial; None for that of the search.
-        parent: The tuner's name for an ended trial with the same values, from which the trial
-            continues at the state of the best epoch; None to start from new weights.
-        first_epoch: Index of the first epoch as callbacks see it: the number of epochs for which
-            the values have already been trained. Defaults to 0.
-        fold: Index of the fold to validate on, in cross-validation; 0 is the validation split.
-        first: The tuner's name for the trial of the same values that validates on fold 0; None if
+        hyperparameters: A ``keras_tuner.HyperParameters`` with the trial's values. When the network
+            is built, the search space adds hyperparameters that the tuner does not know yet.
+        epochs: Maximum number of epochs; None uses the search's maximum.
+        parent: The tuner's name for an ended trial with the same values, from whose best-epoch
+            state this trial continues; None to start from new weights.
+        first_epoch: Index of the first epoch, as passed to callbacks: the number of epochs already
+            trained with these values. Defaults to 0.
+        fold: Index of the fold to validate on; 0, the default, is the validation split.
+        first: The tuner's name for the trial with the same values that validates on fold 0; None if
             this is that trial.
     """
 
@@ -51,47 +51,48 @@ class Proposal:
 
 
 class Pause(enum.Enum):
-    """Reason why a tuner has no proposal."""
+    """Reason why a tuner does not propose a trial."""
 
     WAIT = "wait"
-    """The tuner may have a proposal after further observations."""
+    """The tuner may propose another trial after further observations."""
 
     DONE = "done"
-    """The tuner has no more proposals: max_trials is reached, or the space is exhausted."""
+    """The tuner proposes no more trials: max_trials is reached or the space is exhausted."""
 
 
 class Tuner(Protocol):
-    """Tuner that chooses the same candidates for the same seed and the same calls.
+    """Protocol for a deterministic tuner: equal seeds and calls lead to equal proposals.
 
-    A tuner may have an attribute ``adaptive``. If it is False, proposals do not depend on scores,
-    and the search may request many proposals at once. It may also have a method
-    ``extend(max_trials)``, called when a run continues with more trials (None for no limit).
+    A tuner may also have an attribute ``adaptive``. If it is False, proposals do not depend on
+    scores, so the search may request many at once. It may have a method ``extend(max_trials)``,
+    which is called when a run is resumed with higher limits (None for no limit).
     """
 
     @property
     def hyperparameters(self) -> Any:
-        """Search space known so far, a ``keras_tuner.HyperParameters``."""
+        """Search space known so far, as a ``keras_tuner.HyperParameters``."""
 
     def learn(self, hyperparameters: Any) -> None:
-        """Extend the search space by the hyperparameters that a network has declared.
+        """Extend the search space with the hyperparameters that a network has declared.
 
         Args:
-            hyperparameters: A ``keras_tuner.HyperParameters``.
+            hyperparameters: The ``keras_tuner.HyperParameters`` that the network was built with.
         """
 
     def propose(self) -> Proposal | Pause:
-        """Propose the next candidate, or return the reason why there is none."""
+        """Return the next proposal, or the reason why there is none."""
 
     def observe(self, trial_id: str, epoch: int, logs: dict[str, float]) -> Verdicts:
-        """Record an epoch of a trial, and return which trials continue.
+        """Record a trial's finished epoch, and return which trials continue.
 
         Args:
             trial_id: The tuner's name for the trial.
             epoch: Index of the epoch.
-            logs: Metrics of the epoch by name.
+            logs: The epoch's metrics by name.
 
         Returns:
-            Decisions about this trial and about held trials.
+            Whether this trial and any held trials continue, by the tuner's names for them. If this
+            trial is missing, it is held.
         """
 
     def conclude(self, trial_id: str, status: Status) -> Verdicts:
@@ -99,15 +100,19 @@ class Tuner(Protocol):
 
         Args:
             trial_id: The tuner's name for the trial.
-            status: How it ended.
+            status: How the trial ended.
         """
 
 
 def extend_tuner(tuner: Any, max_trials: int | None) -> None:
-    """Tell a tuner that there may be more trials, or more time.
+    """Notify a tuner that a run is resumed with more trials or more time.
+
+    Args:
+        tuner: The tuner.
+        max_trials: New maximum number of trials; None for no limit.
 
     Raises:
-        ArgumentError: If the tuner does not support it.
+        ArgumentError: If the tuner has no method ``extend``.
     """
     extend = getattr(tuner, "extend", None)
     if extend is None:

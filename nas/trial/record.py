@@ -1,4 +1,4 @@
-"""Record of a trial: values, scores and history."""
+"""Records of trials: their hyperparameter values, scores and histories."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ from cerebros_spark.core.types import StateRef, Status
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """Record of one trial of a search.
+    """Record of one trial.
 
     Attributes:
         trial_id: Name of the trial.
         index: Index of the trial in the order of proposals.
-        status: How the trial ended, or ``running``.
+        status: How the trial ended, or ``Status.RUNNING`` if it has not.
         values: Hyperparameter values by name.
-        score: Value of the objective in the best epoch; None without a score.
-        best_epoch: Index of the best epoch; None without a score.
+        score: Objective at the best epoch; None if the trial failed or has no score yet.
+        best_epoch: Index of the best epoch; None if there is no score.
         finished_epochs: Number of finished epochs.
-        parameters: Number of weights of the network; 0 if it was not built.
-        seconds: Seconds of training and validation, summed over workers.
+        parameters: Number of weights in the network; 0 if it was not built.
+        seconds: Training and validation time in seconds, summed over workers.
         history: Values of each metric, one per epoch, as in ``keras.callbacks.History``.
-        program: Network, serialized by the trainer; empty if it was not built.
-        state: Reference to the state of the best epoch; None if no state was kept.
-        error: Reason for the failure, or for a stop because the loss diverged; otherwise None.
-        traceback: Traceback of the error; None without an error.
+        program: Network, serialized by its trainer; empty if it was not built.
+        state: Reference to the stored model state of the best epoch; None if none was kept.
+        error: Reason why the trial failed, or was stopped because its loss diverged; otherwise
+            None.
+        traceback: Traceback of the error; None if there is none.
         hyperparameters: The ``keras_tuner.HyperParameters`` that the network was built from.
         fold: Index of the fold that the trial validates on; 0 is the validation split.
-        folds: Number of folds of cross-validation; 1 without.
-        configuration: Name of the trial of the same values that validates on fold 0, if this is
-            another fold; otherwise empty.
+        folds: Number of cross-validation folds; 1 for no cross-validation.
+        configuration: If the trial validates on another fold than 0, the name of the trial with the
+            same values that validates on fold 0; otherwise empty.
     """
 
     trial_id: str
@@ -60,12 +61,12 @@ class TrialRecord:
 
     @property
     def has_weights(self) -> bool:
-        """Whether the weights of an epoch were kept."""
+        """Whether the best epoch's model state was kept."""
         return self.state is not None
 
     @property
     def active_values(self) -> dict[str, Any]:
-        """Values of the active hyperparameters, in the order of declaration."""
+        """Active hyperparameter values by name, in the order of declaration."""
         declared = [] if self.hyperparameters is None else list(self.hyperparameters.space)
         active = {
             each.name

@@ -1,4 +1,4 @@
-"""Progress of a trial while it runs."""
+"""Running trials, and the epochs that they finish."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class FinishedEpoch:
 
     Attributes:
         number: Index of the epoch.
-        logs: Metrics by name.
-        added_logs: Metrics that callbacks have added.
-        stop: Whether the trial stops after the epoch.
+        logs: Metrics that the workers computed, by name.
+        added_logs: Metrics that callbacks added, by name.
+        stop: Whether the trial stops after this epoch.
     """
 
     number: int
@@ -35,18 +35,24 @@ class FinishedEpoch:
 
 @dataclass
 class RunningTrial:
-    """Trial that has not ended. For the search, only this object records its progress.
+    """Trial that has not ended, with its progress so far.
 
     Attributes:
-        spec: Specification of the built trial; None until it is built.
-        score: Best score so far; None without a score.
-        best_epoch: Index of the epoch with the best score; None without a score.
-        configuration: Name of the trial of the same values on fold 0; empty if this is that trial.
-        kept: Reference to the state of the best epoch; None if no state is kept.
-        held: Whether the trial waits, without a worker, for a decision of the tuner.
-        due: Time of the next result by the virtual clock; infinite while the trial is held.
-        callbacks: Callbacks of the trial; None before its first epoch in this process.
-        saved: Snapshots of the callbacks after the last answered epoch; None before.
+        name: Name of the trial.
+        index: Index of the trial in the order of proposals.
+        proposal: The tuner's proposal.
+        spec: Specification of the trial; None until its network is built.
+        score: Best score so far; None if there is no score yet.
+        best_epoch: Index of the epoch with the best score; None if there is no score yet.
+        kept: Reference to the stored model state of the best epoch; None if none is kept.
+        finished_epochs: Number of finished epochs.
+        history: Values of each metric by name, one per epoch.
+        held: Whether the trial waits, without a worker, for the tuner's decision to continue.
+        due: Time at which the virtual clock expects the next result; infinite while held.
+        callbacks: The trial's callbacks; None until this process needs them.
+        saved: Snapshots of the callbacks as the journal last recorded them; None if there are none.
+        configuration: Name of the trial with the same values on fold 0; empty if this is that
+            trial.
     """
 
     name: str
@@ -65,7 +71,7 @@ class RunningTrial:
     configuration: str = ""
 
     def add_epoch(self, objective: keras_tuner.Objective, epoch: FinishedEpoch) -> bool:
-        """Add an epoch; return whether it is the best so far."""
+        """Add a finished epoch to the history; return whether it has the best score so far."""
         for metric, value in (*epoch.logs.items(), *epoch.added_logs.items()):
             self.history.setdefault(metric, []).append(value)
         self.finished_epochs = epoch.number + 1
@@ -76,15 +82,15 @@ class RunningTrial:
         return improved
 
     def keep(self, result: EpochResult) -> None:
-        """Keep the state of an epoch, instead of the one kept before."""
+        """Keep an epoch's model state instead of the one kept before."""
         self.kept = result.state
 
     def restore_kept(self, record: Record) -> None:
-        """Restore the kept state from the journal's record of an answer."""
+        """Restore the reference to the kept model state from the journal's ``answer`` record."""
         self.kept = msgspec.convert(record["kept"], StateRef | None)
 
     def to_record(self, status: Status, result: TrialResult | None = None) -> TrialRecord:
-        """Return the trial as a record."""
+        """Return a record of the trial with ``status``; ``result`` is None while it is running."""
         failed = status is Status.FAILED
         return TrialRecord(
             trial_id=self.name,
@@ -108,7 +114,7 @@ class RunningTrial:
         )
 
     def finish(self, objective: keras_tuner.Objective, result: TrialResult) -> TrialRecord:
-        """Return the final record; a trial without a finite score counts as failed."""
+        """Return the record of an ended trial; it counts as failed if it has no finite score."""
         if result.status is not Status.FAILED and self.score is None:
             reason = f"no epoch had a finite {objective.name}"
             result = msgspec.structs.replace(result, status=Status.FAILED, error=reason)

@@ -1,4 +1,4 @@
-"""Table of the running and ended trials of a search."""
+"""Table of a search's running and ended trials."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nas.trial.state import RunningTrial
 
 
 class TrialTable:
-    """Table of the ``running`` trials, by name in order of proposal, and the ``ended`` trials."""
+    """Table of trials: ``running`` ones by name, in the order of proposals, and ``ended`` ones."""
 
     def __init__(self, objective: keras_tuner.Objective) -> None:
         self.objective = objective
@@ -22,7 +22,7 @@ class TrialTable:
         self._names: dict[str, str] = {}  # by the tuner's trial_id
 
     def add(self, proposal: Proposal) -> RunningTrial:
-        """Add a proposed trial, with a new name, and return it."""
+        """Add a proposed trial under a new name and return it."""
         index = len(self._names)
         name = f"trial-{index:04d}"
         self._names[proposal.trial_id] = name
@@ -32,7 +32,7 @@ class TrialTable:
         return trial
 
     def finish(self, result: TrialResult) -> TrialRecord:
-        """Move a trial to the ended trials and return its record."""
+        """Move a running trial to the ended trials and return its record."""
         trial = self.running.pop(result.trial_id)
         record = trial.finish(self.objective, result)
         self.ended.append(record)
@@ -43,10 +43,10 @@ class TrialTable:
         return self._names[trial_id]
 
     def find_parent(self, trial_id: str) -> TrialRecord:
-        """Return an ended trial from which another can start, by the tuner's ``trial_id``.
+        """Return the ended trial whose state a new trial continues, given the tuner's ``trial_id``.
 
         Raises:
-            TrialError: If no state of the trial was kept.
+            TrialError: If the trial's model state was not kept.
         """
         name = self.name_of(trial_id)
         for record in self.ended:
@@ -62,14 +62,14 @@ class TrialTable:
 
     @property
     def in_flight(self) -> int:
-        """Number of trials that occupy a slot: running and not held."""
+        """Number of trials that occupy a slot: those that are running and not held."""
         return sum(not trial.held for trial in self.running.values())
 
     @property
     def best_score(self) -> float | None:
-        """Best score of all trials; None without a score."""
+        """Best score of any trial on fold 0; None if no trial has a score."""
         scores = [each.score for each in self.running.values() if not each.configuration]
-        # None if it failed. Scores on other folds do not compare.
+        # A failed trial has no score. Scores on other folds are not comparable.
         scores += [record.score for record in self.ended if not record.configuration]
         best: float | None = None
         for score in scores:

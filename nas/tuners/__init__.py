@@ -1,5 +1,5 @@
-"""Tuners, which choose the hyperparameter values of the next trial.
+"""Tuners, which choose the hyperparameter values of each trial.
 
-A tuner works on a known search space and never proposes the same values twice. Equal seeds and
-equal results give equal proposals.
+A tuner searches the space known so far and never proposes the same values twice. Equal seeds and
+equal trial results give equal proposals.
 """

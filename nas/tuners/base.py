@@ -1,4 +1,4 @@
-"""Base class of the tuners: search space, trials so far, and reproducible draws."""
+"""Base class of the tuners; it keeps the search space and trials and makes reproducible draws."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class ProposedTrial:
 
     Attributes:
         number: Index of the proposal.
-        hyperparameters: Hyperparameters of the proposal, a ``keras_tuner.HyperParameters``; the
-            network may add some.
-        score: Objective of the best epoch so far, to be minimized; a maximized objective is
+        hyperparameters: Hyperparameters of the proposal, a ``keras_tuner.HyperParameters``, to
+            which the network may add more.
+        score: Objective of the best epoch so far. Lower is better: a maximized objective is
             negated. None if the trial failed or no epoch had a finite objective.
         status: How the trial ended; None while it is in flight or held.
     """
@@ -43,24 +43,25 @@ class ProposedTrial:
 
     @property
     def values(self) -> Values:
-        """Values that the network is built with."""
+        """Hyperparameter values with which the network is built, by name."""
         return dict(self.hyperparameters.values)
 
 
 class BaseTuner(Tuner, abc.ABC):
-    """Base class of tuners that only have to choose values.
+    """Base class of tuners whose subclasses only implement :meth:`choose`.
 
     Proposal n depends on the seed, on n, and on the observations so far, but not on how many random
-    numbers were drawn before. No values are proposed twice, not even those of a failed trial.
-    Proposals end when a finite space is exhausted.
+    numbers were drawn before. No combination of values is proposed twice, even if its trial failed.
+    When a finite space is exhausted, proposals end.
 
     Args:
         objective: Objective of the search, with its direction.
-        max_trials: Maximum number of trials; None for no limit, if the tuner ends by itself.
+        max_trials: Maximum number of trials. None for no limit, which is allowed only if the tuner
+            ends by itself.
         seed: Seed of all draws.
-        hyperparameters: Overrides, a ``keras_tuner.HyperParameters``, or None. A hyperparameter
-            declared there keeps that definition, so ``hp.Fixed("learning_rate", 1e-4)`` removes it
-            from the search.
+        hyperparameters: The user's overrides, a ``keras_tuner.HyperParameters``; None for no
+            overrides. A hyperparameter declared there keeps that definition, so
+            ``hp.Fixed("learning_rate", 1e-4)`` removes it from the search.
 
     Attributes:
         adaptive: Whether proposals depend on scores.
@@ -95,7 +96,7 @@ class BaseTuner(Tuner, abc.ABC):
 
     @property
     def hyperparameters(self) -> Any:
-        """Search space as known so far."""
+        """Search space known so far, a ``keras_tuner.HyperParameters``."""
         return self.space.hyperparameters
 
     def learn(self, hyperparameters: Any) -> None:
@@ -103,7 +104,7 @@ class BaseTuner(Tuner, abc.ABC):
         self.space.learn(hyperparameters)
 
     def propose(self) -> Proposal | Pause:
-        """Propose the next candidate; DONE after ``max_trials``, or if the space is exhausted."""
+        """Return the next proposal, or DONE after ``max_trials`` or if the space is exhausted."""
         number = len(self.trials)
         if self.max_trials is not None and number >= self.max_trials:
             return Pause.DONE
@@ -116,7 +117,7 @@ class BaseTuner(Tuner, abc.ABC):
         return Proposal(trial_id, trial.hyperparameters)
 
     def observe(self, trial_id: str, epoch: int, logs: dict[str, float]) -> Verdicts:
-        """Record the objective of an epoch; every trial continues."""
+        """Record an epoch's objective, and let the trial continue."""
         score = self._sign * logs.get(self._objective.name, math.nan)
         trial = self.trials[trial_id]
         if math.isfinite(score) and (trial.score is None or score < trial.score):
@@ -124,7 +125,7 @@ class BaseTuner(Tuner, abc.ABC):
         return {trial_id: True}
 
     def conclude(self, trial_id: str, status: Status) -> Verdicts:
-        """Record how a trial ended."""
+        """Record how a trial ended; no held trials are released."""
         trial = self.trials[trial_id]
         trial.status = status
         if status is Status.FAILED:
@@ -134,30 +135,30 @@ class BaseTuner(Tuner, abc.ABC):
         return {}
 
     def extend(self, max_trials: int | None) -> None:
-        """Propose more trials, up to ``max_trials``."""
+        """Set the maximum number of trials to ``max_trials``; None for no limit."""
         self.max_trials = max_trials
 
     # For subclasses ----------------------------------------------------------------------
 
     @abc.abstractmethod
     def choose(self, number: int) -> Values | None:
-        """Choose new values for proposal ``number``; None if no new values are left."""
+        """Choose new values for proposal ``number``, or return None if no new values are left."""
 
     def make_generator(self, number: int, *names: str) -> np.random.Generator:
-        """Make a random generator for proposal ``number``; ``names`` distinguish its purposes."""
+        """Make the random generator of proposal ``number`` for the purpose ``names``."""
         return np.random.default_rng(derive_seed(self._seed, "proposal", number, *names))
 
     def get_keys(self) -> set[Key]:
-        """Return the keys of the values of all trials so far."""
+        """Return the key of each trial's values, for all trials so far."""
         return {self.space.get_key(trial.hyperparameters.values) for trial in self.trials.values()}
 
     def get_scored(self) -> list[ProposedTrial]:
-        """Return the trials that ended with a score, best first; ties are in order of proposal."""
+        """Return the trials that ended with a score, best first, ties in proposal order."""
         ended = [t for t in self.trials.values() if t.status is not None and t.score is not None]
         return sorted(ended, key=lambda trial: (trial.score, trial.number))
 
     def draw_new(self, generator: np.random.Generator) -> Values | None:
-        """Draw new values at random; None if no new values are left."""
+        """Draw new values at random, or return None if no new values are left."""
         keys = self.get_keys()
         values = self.find_new(keys, lambda: self.space.draw(generator), _MAX_DRAWS)
         if values is not None:
@@ -167,18 +168,19 @@ class BaseTuner(Tuner, abc.ABC):
         return left[generator.integers(len(left))] if left else None
 
     def find_new(self, keys: set[Key], draw: Callable[[], Values], count: int) -> Values | None:
-        """Return the first of ``count`` draws whose key is not in ``keys``, or None."""
+        """Return the first of ``count`` draws whose key is not in ``keys``, or None if all are."""
         draws = (draw() for _ in range(count))
         return next((values for values in draws if self.space.get_key(values) not in keys), None)
 
 
 def resolve_initial_trials(option: str, value: int | None, max_trials: int | None) -> int:
-    """Return ``value``, the number of random trials before a tuner uses scores.
+    """Return ``value``, the number of random trials before a tuner uses scores, or its default.
 
-    None stands for a quarter of ``max_trials``, clipped to 1-10.
+    The default, for a ``value`` of None, is a quarter of ``max_trials``, clipped to 1-10.
 
     Raises:
-        ArgumentError: If ``value`` is neither None nor a positive integer; it names ``option``.
+        ArgumentError: If ``value`` is neither None nor a positive integer. The message names
+            ``option``.
     """
     if value is None:
         return min(10, max(1, (max_trials or 0) // 4))

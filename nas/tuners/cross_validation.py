@@ -1,9 +1,10 @@
 """Cross-validation of the best configurations, after the search for them.
 
-A configuration is searched with one fold held out (its first trial, fold 0). The finalists are then
-trained on the other folds, too: all of them on the next fold, before any of them on the one after
-it, so that they can be compared whenever the time is over. Their trials are proposals like any
-other, so they fill the workers that the last trials of the search leave idle.
+The first trial of each configuration holds out fold 0 for validation. The best configurations, the
+finalists, then get one trial for each further fold. Every finalist is trained for one fold before
+any is trained for the next, so that they can be compared whenever the time limit is reached. These
+trials are ordinary proposals, so they fill the workers that the last trials of the search leave
+idle.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from nas.spaces.tabular.space import FAMILY, LINEAR
 from nas.trial.proposal import Pause, Proposal, Tuner, Verdicts, extend_tuner
 
 _TRIALS_PER_FINALIST = 4
-# Ratio of scores from which one fold can tell that a simple network is not as good. Log losses of a
-# table whose classes are nearly separated differ by half between folds.
+# Ratio of scores above which one fold is enough to rule out a simple network. If a table's classes
+# are nearly separable, log losses differ by half between folds.
 _HOPELESS = 3.0
 
 
 @dataclass(eq=False)
 class _Configuration:
-    """Configuration that the inner tuner has proposed, with its best score, to be minimized."""
+    """Configuration that the inner tuner has proposed, with its best score (lower is better)."""
 
     proposal: Proposal
     score: float = math.inf
@@ -36,16 +37,16 @@ class _Configuration:
 
 @dataclass
 class CrossValidatingTuner(Tuner):
-    """Tuner that proposes what another tuner does, and then the folds of the finalists.
+    """Tuner that passes on an inner tuner's proposals, and then cross-validates the finalists.
 
     Attributes:
-        tuner: The other tuner.
+        tuner: The inner tuner.
         objective: Objective of the search.
         folds: Number of folds; 1 for no cross-validation.
         finalists: Maximum number of configurations to cross-validate.
-        max_trials: Maximum number of configurations of the other tuner; None if it is unknown.
-        is_timed: Whether time is limited. Otherwise, at most a fourth of ``max_trials`` is
-            cross-validated.
+        max_trials: Maximum number of configurations that the inner tuner proposes; None if unknown.
+        is_timed: Whether the search has a time limit. If not, at most a quarter of ``max_trials``
+            configurations, but no fewer than 2, are cross-validated.
     """
 
     tuner: Tuner
@@ -57,7 +58,7 @@ class CrossValidatingTuner(Tuner):
     _known: dict[str, _Configuration] = field(default_factory=dict, init=False)
     _parents: dict[str, str] = field(default_factory=dict, init=False)
     _explores: bool = field(default=True, init=False)
-    _limit: float = field(default=math.inf, init=False)  # of finalists, by the time left
+    _limit: float = field(default=math.inf, init=False)  # finalists that the remaining time allows
 
     @property
     def adaptive(self) -> bool:
@@ -66,7 +67,7 @@ class CrossValidatingTuner(Tuner):
 
     @property
     def hyperparameters(self) -> Any:
-        """Search space known so far."""
+        """Search space known so far, a ``keras_tuner.HyperParameters``."""
         return self.tuner.hyperparameters
 
     @property
@@ -75,34 +76,35 @@ class CrossValidatingTuner(Tuner):
         return self._explores
 
     def count_fold_trials(self, max_trials: int | None) -> int:
-        """Return the number of trials of further folds after ``max_trials`` others, at most."""
+        """Return the maximum number of fold trials that follow ``max_trials`` configurations."""
         finalists = self._count_finalists(max_trials)
         if max_trials is not None:
             finalists = min(finalists, max_trials)
         return finalists * (self.folds - 1)
 
     def end_exploration(self, finalists: int | None = None) -> None:
-        """Propose no new configuration from now on.
+        """Stop proposing new configurations.
 
-        ``finalists`` is a smaller number of configurations to cross-validate; None for no other.
+        ``finalists`` lowers the maximum number of configurations to cross-validate; None leaves it
+        unchanged.
         """
         self._explores = False
         if finalists is not None:
             self._limit = finalists
 
     def extend(self, max_trials: int | None) -> None:
-        """Propose new configurations again, up to ``max_trials``, and then folds."""
+        """Resume proposing configurations, up to ``max_trials``, and then folds of finalists."""
         if max_trials != self.max_trials:
             extend_tuner(self.tuner, max_trials)
         self.max_trials = max_trials
         self._explores, self._limit = True, math.inf
 
     def learn(self, hyperparameters: Any) -> None:
-        """Extend the search space."""
+        """Add the hyperparameters that a network has declared to the search space."""
         self.tuner.learn(hyperparameters)
 
     def propose(self) -> Proposal | Pause:
-        """Propose a configuration of the other tuner, or a fold of a finalist."""
+        """Return the inner tuner's next proposal, or the next fold of a finalist."""
         if self._explores:
             proposal = self.tuner.propose()
             if isinstance(proposal, Proposal):
@@ -113,7 +115,7 @@ class CrossValidatingTuner(Tuner):
         return self._propose_fold()
 
     def observe(self, trial_id: str, epoch: int, logs: dict[str, float]) -> Verdicts:
-        """Record an epoch; the trials of further folds always continue."""
+        """Record an epoch; the inner tuner decides, except that further folds always continue."""
         if trial_id not in self._known:
             return {trial_id: True}
         sign = 1 if self.objective.direction == "min" else -1
@@ -124,10 +126,10 @@ class CrossValidatingTuner(Tuner):
         return self.tuner.observe(trial_id, epoch, logs)
 
     def conclude(self, trial_id: str, status: Status) -> Verdicts:
-        """Record that a trial has ended."""
+        """Record how a trial ended; if a fold fails, its configuration gets no further folds."""
         if trial_id not in self._known:
             if status is Status.FAILED and trial_id in self._parents:
-                # Folds after a gap would not count.
+                # Folds after a missing one would not count.
                 self._known[self._parents[trial_id]].folds = self.folds
             return {}
         known = self._known[trial_id]
@@ -137,10 +139,10 @@ class CrossValidatingTuner(Tuner):
         return self.tuner.conclude(trial_id, status)
 
     def _rank(self) -> list[_Configuration]:
-        """Rank the configurations: the best, the simplest family's best, and the others.
+        """Rank the configurations: the best, the best linear one, and then the others.
 
-        On small tables one fold cannot tell whether a simple network is as good, unless it is far
-        worse.
+        On small tables, one fold cannot show whether a linear network is as good. One that is far
+        worse is not moved up.
         """
         ranked = sorted(self._known.values(), key=lambda each: each.score)
         simplest = [
@@ -165,7 +167,7 @@ class CrossValidatingTuner(Tuner):
             if each.has_ended and each.folds < self.folds and each.score < math.inf
         ]
         if waiting:
-            chosen = min(waiting, key=lambda each: each.folds)  # the best of equals
+            chosen = min(waiting, key=lambda each: each.folds)  # among equals, the best ranked
             fold, chosen.folds = chosen.folds, chosen.folds + 1
             first = chosen.proposal
             name = f"{first.trial_id}/{fold}"

@@ -1,4 +1,4 @@
-"""Encoding of hyperparameter values as numbers, for a surrogate model."""
+"""Numeric encoding of hyperparameter values, for a surrogate model."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _INACTIVE = -1.0  # outside [0, 1], so that one split of a tree separates it
 
 
 class Encoding:
-    """Numeric columns for the hyperparameters of a space as known so far.
+    """Encoding of hyperparameter values as numeric columns, for the space known so far.
 
-    A number has one column, scaled to [0, 1] according to its sampling; a choice has one column per
-    value. If inactive, a number is -1 and a choice is 0 in all its columns. A hyperparameter with
-    only one value has no column.
+    A number has one column, scaled to [0, 1] according to its sampling. A choice has one column per
+    value (one-hot). If a hyperparameter is inactive, a number's column is -1 and all columns of a
+    choice are 0. A hyperparameter with only one value has no column.
     """
 
     def __init__(self, space: SearchSpace) -> None:
@@ -38,9 +38,9 @@ class Encoding:
         self._inactive = np.array(inactive)
 
     def encode(self, candidates: Sequence[Mapping[str, Any]]) -> np.ndarray:
-        """Encode the values of candidates as a float64 array with one row per candidate.
+        """Encode candidates as a float64 array of shape ``(candidates, columns)``.
 
-        A missing value counts as the default, because its hyperparameter was declared later.
+        A value is missing if its hyperparameter was declared later; it counts as the default.
         """
         rows = np.tile(self._inactive, (len(candidates), 1))
         for row, values in zip(rows, candidates, strict=True):

@@ -1,4 +1,4 @@
-"""Registry of tuners by name, with one algorithm per module."""
+"""Registry of tuners by name; each algorithm has its own module."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cerebros_spark.core.errors import ArgumentError
 if TYPE_CHECKING:
     from nas.tuners.base import BaseTuner
 
-#: Module and class of each tuner, by name.
+#: Module and class of each tuner, as ``module:class``, by tuner name.
 TUNERS = {
     "asha": "nas.tuners.algorithms.asha:AshaTuner",
     "bayesian": "nas.tuners.algorithms.bayesian:BayesianTuner",
@@ -23,12 +23,12 @@ TUNERS = {
 }
 
 
-#: Other names, which the AutoKeras extension of Cerebro has.
+#: Alternative names, from the AutoKeras extension of Cerebro.
 ALIASES = {"gridsearch": "grid", "randomsearch": "random"}
 
 
 def get_tuner_class(name: str) -> type[BaseTuner]:
-    """Return the class of a tuner; raise ArgumentError if the name is unknown."""
+    """Return the tuner class with a given name; raise ArgumentError if the name is unknown."""
     if name not in TUNERS:
         names = ", ".join(repr(each) for each in sorted(TUNERS))
         raise ArgumentError(f"there is no tuner called {name!r}; the tuners are {names}")

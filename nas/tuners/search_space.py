@@ -1,4 +1,4 @@
-"""Search space of a tuner: active hyperparameters, sampling, grids and comparison."""
+"""Search space of a tuner: active hyperparameters, sampling, grids and keys of candidates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 Values = dict[str, Any]
 
-#: Names and ``repr`` of the values of the active hyperparameters, which identify a candidate.
+#: Identity of a candidate: each active hyperparameter's name and the ``repr`` of its value.
 Key = tuple[tuple[str, str], ...]
 
 _INT = keras_tuner.engine.hyperparameters.Int
@@ -19,14 +19,14 @@ _FLOAT = keras_tuner.engine.hyperparameters.Float
 
 
 class SearchSpace:
-    """Search space of the hyperparameters known so far.
+    """Search space that consists of the hyperparameters known so far.
 
     A hyperparameter may be declared several times under different conditions. The first active
-    declaration counts, so the user's declarations are never replaced.
+    declaration counts, so later ones never replace the user's.
 
     Args:
-        overrides: Declarations of the user, a ``keras_tuner.HyperParameters``; None for an empty
-            space.
+        overrides: The user's declarations, a ``keras_tuner.HyperParameters``; None to start with an
+            empty space.
     """
 
     def __init__(self, overrides: Any = None) -> None:
@@ -34,16 +34,16 @@ class SearchSpace:
 
     @property
     def hyperparameters(self) -> Any:
-        """Copy of the space as a ``keras_tuner.HyperParameters`` with the default values."""
+        """Copy of the space, a ``keras_tuner.HyperParameters`` with default values."""
         return self._hp.copy()
 
     @property
     def definitions(self) -> list[Any]:
-        """Definitions of the hyperparameters, in the order of their declaration."""
+        """Hyperparameter definitions, in declaration order."""
         return list(self._hp.space)
 
     def learn(self, hyperparameters: Any) -> None:
-        """Add hyperparameters that are not known yet."""
+        """Add those of ``hyperparameters`` that are not known yet."""
         self._hp.merge(hyperparameters, overwrite=False)
 
     def with_values(self, values: Values) -> Any:
@@ -53,7 +53,7 @@ class SearchSpace:
         return hyperparameters
 
     def iterate_active(self, values: Mapping[str, Any]) -> Iterator[tuple[int, Any]]:
-        """Iterate over indices and definitions of the hyperparameters that ``values`` activate."""
+        """Yield index and definition of each hyperparameter that is active under ``values``."""
         seen: set[str] = set()
         for index, definition in enumerate(self._hp.space):
             if definition.name not in seen and is_active(definition, values):
@@ -61,7 +61,10 @@ class SearchSpace:
                 yield index, definition
 
     def fill(self, values: Mapping[str, Any], choose: Callable[[Any], Any]) -> Values:
-        """Return values of exactly the active hyperparameters: from ``values``, or chosen."""
+        """Return values for exactly the active hyperparameters.
+
+        They are taken from ``values``; missing ones are chosen by ``choose(definition)``.
+        """
         filled: Values = {}
         for definition in self._hp.space:
             name = definition.name
@@ -70,11 +73,11 @@ class SearchSpace:
         return filled
 
     def fill_defaults(self, values: Mapping[str, Any]) -> Values:
-        """Return values of exactly the active hyperparameters: from ``values``, or defaults."""
+        """Return ``values`` for exactly the active hyperparameters, with defaults if missing."""
         return self.fill(values, lambda definition: definition.default)
 
     def draw(self, generator: np.random.Generator, kept: Mapping[str, Any] | None = None) -> Values:
-        """Draw values of the active hyperparameters at random, except for the ``kept`` values."""
+        """Draw random values for the active hyperparameters; ``kept`` values are not redrawn."""
         kept = kept or {}
 
         def choose(definition: Any) -> Any:
@@ -86,14 +89,15 @@ class SearchSpace:
         return self.fill({}, choose)
 
     def get_key(self, values: Mapping[str, Any]) -> Key:
-        """Return the key that identifies values; a missing value counts as the default."""
+        """Return the key that identifies a candidate; missing values count as the defaults."""
         filled = self.fill_defaults(values)
         return tuple(sorted((name, repr(value)) for name, value in filled.items()))
 
     def iterate_combinations(self, list_values: Callable[[Any], Iterable[Any]]) -> Iterator[Values]:
-        """Iterate over all combinations of the values that ``list_values`` returns per definition.
+        """Iterate over all combinations of active values.
 
-        The hyperparameter declared last changes fastest.
+        ``list_values(definition)`` returns the values of one hyperparameter. The hyperparameter
+        declared last changes fastest.
         """
         definitions = self.definitions
 
@@ -110,7 +114,7 @@ class SearchSpace:
         return extend(0, {})
 
     def list_combinations(self, limit: int) -> list[Values] | None:
-        """List all combinations of values; None if there are more than ``limit``."""
+        """List all combinations of values, or return None if there are more than ``limit``."""
 
         def list_values(definition: Any) -> Iterable[Any]:
             domain = list_domain(definition)
@@ -123,23 +127,23 @@ class SearchSpace:
 
 
 def is_active(definition: Any, values: Mapping[str, Any]) -> bool:
-    """Return whether ``values`` meet all conditions of a hyperparameter."""
+    """Return whether ``values`` meet all conditions of a hyperparameter definition."""
     return all(condition.is_active(values) for condition in definition.conditions)
 
 
 def is_number(definition: Any) -> bool:
-    """Return whether a hyperparameter is an Int or a Float."""
+    """Return whether a hyperparameter is a number, that is, an Int or a Float."""
     return isinstance(definition, _INT | _FLOAT)
 
 
 def has_one_value(definition: Any) -> bool:
-    """Return whether a hyperparameter has only one value."""
+    """Return whether a hyperparameter has only one possible value."""
     domain = list_domain(definition)
     return domain is not None and len(domain) == 1
 
 
 def contains(definition: Any, value: Any) -> bool:
-    """Return whether a hyperparameter allows a value: as one of its choices, or within bounds."""
+    """Return whether ``value`` is one of a hyperparameter's choices, or within its bounds."""
     if not is_number(definition):
         return any(type(value) is type(each) and value == each for each in definition.values)
     is_integer = isinstance(value, int) and not isinstance(value, bool)
@@ -149,7 +153,10 @@ def contains(definition: Any, value: Any) -> bool:
 
 
 def list_domain(definition: Any) -> Sequence[Any] | None:
-    """List all values of a hyperparameter in order; None for a Float without a step."""
+    """List all values of a hyperparameter in order.
+
+    Return None for a number without a finite list of values, such as a Float without a step.
+    """
     if not is_number(definition):
         return list(dict.fromkeys(definition.values))
     low, high = definition.min_value, definition.max_value
@@ -164,11 +171,11 @@ def list_domain(definition: Any) -> Sequence[Any] | None:
 
 
 def list_grid(definition: Any, points: int) -> Sequence[Any]:
-    """List the values of a hyperparameter on a grid, in order.
+    """List a hyperparameter's grid values, in order.
 
-    The grid holds all values of a choice, of a number with a step, and of an Int with at most
-    ``points`` values. Otherwise, it holds the midpoints of ``points`` intervals that are equally
-    likely under the sampling of the hyperparameter.
+    The grid contains all values of a choice, of a number with a step, and of an Int with at most
+    ``points`` values. Otherwise, it contains the midpoints of ``points`` intervals that are equally
+    likely under the hyperparameter's sampling.
     """
     without_step = is_number(definition) and definition.step is None
     domain = list_domain(definition)
@@ -179,12 +186,15 @@ def list_grid(definition: Any, points: int) -> Sequence[Any]:
 
 
 def from_unit(definition: Any, unit: float) -> Any:
-    """Convert a position in [0, 1) to a value of a hyperparameter, according to its sampling."""
+    """Convert a position in [0, 1) to a hyperparameter's value, according to its sampling."""
     return _clip(definition, definition.prob_to_value(unit))
 
 
 def to_unit(definition: Any, value: float) -> float:
-    """Convert a number to a position in [0, 1], according to its sampling; 0.5 if it is fixed."""
+    """Convert a number to a position in [0, 1], according to its sampling.
+
+    The position is 0.5 if the hyperparameter has only one value.
+    """
     low, high = definition.min_value, definition.max_value
     if low == high:
         return 0.5

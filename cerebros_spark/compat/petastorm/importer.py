@@ -1,7 +1,7 @@
-"""Imports of one package that see replacements of other modules.
+"""Import hook that gives the modules of one package replacements for other modules.
 
-The modules of the package get an ``__import__`` of their own, which returns views of the replaced
-modules. Nothing that other code can see is changed, not even while the package is imported.
+The package's modules get a custom ``__import__``, which returns views of the replaced modules.
+Other code is unaffected, even while the package is being imported.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 
 
 class ModuleView(ModuleType):
-    """A module with some names replaced or added.
+    """View of a module in which some names are replaced or added.
 
     Args:
         name: Name of the module.
-        replacements: The names and their values.
-        module: The module that has all other names; None if there is none.
+        replacements: Values of the replaced or added names.
+        module: The module that provides all other names; None if there are no others.
     """
 
     def __init__(
@@ -37,21 +37,22 @@ class ModuleView(ModuleType):
         return getattr(self._viewed, name)
 
     def load(self, names: Sequence[str]) -> None:
-        """Import the submodules among the names, so that they are attributes."""
+        """Import those of the names that are submodules, so that they become attributes."""
         if self._viewed is not None:
             builtins.__import__(self.__name__, None, None, names)
 
 
 class ViewImporter(importlib.abc.MetaPathFinder):
-    """Importer of a package whose modules see views of other modules.
+    """Importer that gives the modules of one package views of other modules.
 
-    On ``sys.meta_path`` it finds the modules of the package alone, wherever other finders find
-    them.
+    On ``sys.meta_path``, it handles only this package, whose modules it locates with the other
+    finders.
 
     Args:
         package: Name of the package.
-        views: The views by name. A view of ``a.b`` needs one of ``a``.
-        amendments: Called with a module of the package after its import, by its name.
+        views: The views by module name. A view of ``a.b`` requires a view of ``a``.
+        amendments: Functions by module name, called with that module of the package after its code
+            has run.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class ViewImporter(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Return another finder's spec for a module of the package; None for all others."""
+        """Return another finder's spec for a module of the package; None for other modules."""
         if fullname.partition(".")[0] != self._package:
             return None
         others = [finder for finder in sys.meta_path if finder is not self]
@@ -79,11 +80,11 @@ class ViewImporter(importlib.abc.MetaPathFinder):
         return spec
 
     def prepare(self, module: ModuleType) -> None:
-        """Give a module of the package the views, before its code runs."""
+        """Make a module of the package import the views; called before the module's code runs."""
         module.__dict__["__builtins__"] = self._builtins
 
     def amend(self, module: ModuleType) -> None:
-        """Amend a module of the package after its code ran."""
+        """Apply the amendment for a module of the package, if any, after the module's code ran."""
         amendment = self._amendments.get(module.__name__)
         if amendment is not None:
             amendment(module)
@@ -109,7 +110,7 @@ class ViewImporter(importlib.abc.MetaPathFinder):
 
 
 class _ViewLoader(importlib.abc.Loader):
-    """Loader that wraps another one, so that the module sees the importer's views."""
+    """Wrapper of another loader, whose modules import the views of ``importer``."""
 
     def __init__(self, loader: Any, importer: ViewImporter) -> None:
         self._loader = loader

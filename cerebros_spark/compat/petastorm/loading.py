@@ -1,4 +1,4 @@
-"""Import of Petastorm, with replacements for the names that it misses."""
+"""Import of Petastorm, with replacements for names that newer libraries lack."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _LOCK = threading.Lock()
 
 
 def load_petastorm() -> Any:
-    """Import Petastorm, also with libraries that lack names it needs.
+    """Import Petastorm, even if the installed libraries lack names that it needs.
 
-    Call it once in each process, before anything imports Petastorm. Afterwards Petastorm is
-    imported as usual: ``from petastorm import make_batch_reader``. Petastorm 0.13.1 alone needs
-    pyarrow 14, NumPy 1 and the module ``distutils``; with these, nothing is replaced. Otherwise
-    only Petastorm's modules see replacements, and other code sees no change.
+    Call this once in each process, before anything imports Petastorm. Afterwards, import Petastorm
+    as usual: ``from petastorm import make_batch_reader``. Petastorm 0.13.1 by itself needs pyarrow
+    14, NumPy 1 and the module ``distutils``; with these, nothing is replaced. Otherwise only
+    Petastorm's modules see the replacements, and other code is unaffected.
 
     Returns:
         The module ``petastorm``.
@@ -43,7 +43,7 @@ def load_petastorm() -> Any:
 
 
 def _works_alone() -> bool:
-    """Whether all names are there that Petastorm misses in newer libraries."""
+    """Return whether the installed libraries have all the names that Petastorm needs."""
     import numpy as np
     import pyarrow.parquet as pq
 

@@ -1,7 +1,7 @@
-"""Folders of Parquet files as pyarrow had them up to version 14, for Petastorm.
+"""The Parquet dataset classes of pyarrow 14, which newer versions lack, for Petastorm.
 
-Only what Petastorm uses, with the same results: files in a stable order, partition keys from the
-names of folders (``key=value``), and filters of these keys.
+They support only what Petastorm uses, with the same results: files in a stable order, partition
+keys from folder names (``name=key``), and filters on these keys.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 
 
 class LocalFileSystem(_LocalFileSystem):
-    """The local disk, with Python's files."""
+    """File system of this machine; files are opened with Python's ``open``."""
 
     def open(self, path: str, mode: str = "rb", **options: Any) -> Any:
-        """Open a file."""
+        """Open a local file; ``options`` are those of Python's ``open``."""
         return open(path, mode, **options)
 
 
 @dataclass
 class Partition:
-    """The keys of one level of folders.
+    """Partition keys of the folders at one level.
 
     Attributes:
-        name: The name before the ``=``.
-        keys: The different keys, sorted.
+        name: Name of the partition: the part of the folder names before the ``=``.
+        keys: Distinct keys, sorted.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Partition:
 
     @functools.cached_property
     def dictionary(self) -> pa.Array:
-        """The keys: int64 if all of them are integers, otherwise strings."""
+        """The keys as an Arrow array: int64 if all keys are integers, otherwise strings."""
         try:
             return pa.array([int(key) for key in self.keys], pa.int64())
         except ValueError:
@@ -63,28 +63,28 @@ class Partition:
 
 
 class Partitions(list[Partition]):
-    """The levels of partitions, from the outermost."""
+    """Partition levels, outermost first."""
 
     @property
     def levels(self) -> list[Partition]:
-        """The levels."""
+        """The partition levels, which are this list itself."""
         return self
 
     @property
     def partition_names(self) -> set[str]:
-        """The names of all levels."""
+        """Names of all partition levels."""
         return {partition.name for partition in self}
 
 
 @dataclass
 class ParquetDatasetPiece:
-    """A Parquet file or a row group of it.
+    """Parquet file, or one of its row groups.
 
     Attributes:
         path: Path of the file.
-        open_file_func: Function that opens the path.
+        open_file_func: Function that opens a path for reading.
         row_group: Index of the row group; None for the whole file.
-        partition_keys: For each level, its name and the index of the file's key.
+        partition_keys: Name of each partition level, and the index of the file's key in it.
     """
 
     path: str
@@ -93,18 +93,18 @@ class ParquetDatasetPiece:
     partition_keys: list[tuple[str, int]] = field(default_factory=list)
 
     def get_metadata(self) -> pq.FileMetaData:
-        """Return the metadata of the file."""
+        """Return the file's Parquet metadata."""
         with self.open_file_func(self.path) as file:
             return pq.read_metadata(file)
 
     def read(
         self, columns: Collection[str] | None = None, partitions: Partitions | None = None
     ) -> pa.Table:
-        """Return the rows, with a column for each partition.
+        """Return the rows as a table, with an additional column for each partition level.
 
         Args:
-            columns: Names of the columns to read, without those of partitions.
-            partitions: The partitions of the data set.
+            columns: Names of the file's columns to read; None to read all.
+            partitions: The dataset's partition levels; None to add no columns for them.
         """
         with (
             self.open_file_func(self.path) as source,
@@ -127,26 +127,27 @@ class ParquetDatasetPiece:
 
 
 class ParquetDataset:
-    """The Parquet files of a folder, or some files.
+    """Dataset of the Parquet files in a folder, or of given files.
 
     Args:
         path_or_paths: A folder, a file, or a list of files.
-        filesystem: The file system: one of fsspec or of pyarrow; by default the local disk.
+        filesystem: An fsspec or pyarrow file system. Defaults to the local file system.
         validate_schema: Ignored.
         metadata_nthreads: Ignored.
-        filters: Conditions ``(name, operator, value)`` on partition keys: a list of which all
-            must hold, or a list of such lists of which one must. Conditions on other columns are
-            ignored.
+        filters: Conditions ``(name, operator, value)`` on partition keys: a list of conditions
+            that must all hold, or a list of such lists, one of which must hold. Conditions on
+            other columns are ignored. None to use all files.
 
     Attributes:
-        fs: The file system, as fsspec's.
-        paths: The path or paths.
+        fs: The file system, as an fsspec file system.
+        paths: The path or paths, as passed.
         pieces: The files that pass the filters.
-        partitions: The partitions; None for a list of files.
-        metadata: Content of the file ``_metadata``, or None.
-        metadata_path: Path of that file, or None.
-        common_metadata: Content of the file ``_common_metadata``, else of ``_metadata``, or None.
-        common_metadata_path: Path of that file, or None.
+        partitions: The partition levels; None if the dataset consists of given files.
+        metadata: Content of the file ``_metadata``; None if there is none.
+        metadata_path: Path of that file; None if there is none.
+        common_metadata: Content of the file ``_common_metadata``, or of ``_metadata`` if it is
+            missing; None if both are missing.
+        common_metadata_path: Path of that file; None if there is none.
     """
 
     def __init__(
@@ -199,7 +200,7 @@ class ParquetDataset:
     def _walk(
         self, folder: str, keys: tuple[tuple[str, str], ...], partitions: Partitions
     ) -> Iterator[tuple[str, tuple[tuple[str, str], ...]]]:
-        """Yield the paths of all files with their partition keys; add these to the partitions."""
+        """Yield each file's path and partition keys; add the keys to ``partitions``."""
         _, folders, files = next(iter(self.fs.walk(folder)))
         folders = [name for name in folders if name[0] not in "_." or "=" in name]
         data = []
@@ -258,7 +259,7 @@ def _to_fsspec(filesystem: Any) -> Any:
 
 
 def _check_filters(filters: Any) -> Any:
-    """Return filters as a list of lists of conditions."""
+    """Validate the filters and return them as a list of lists of conditions."""
     if hasattr(filters, "cast"):
         raise TypeError("Expressions as filter not supported for legacy dataset")
     if not filters or any(not part for part in filters):
@@ -267,7 +268,7 @@ def _check_filters(filters: Any) -> Any:
 
 
 def _holds(key: Any, sign: str, value: Any) -> bool:
-    """Compare a partition key, converted to the value's type, with the value."""
+    """Return whether ``key <sign> value`` holds, with ``key`` converted to the value's type."""
     kind = type(value)
     if sign in ("in", "not in"):
         if not isinstance(value, Collection):

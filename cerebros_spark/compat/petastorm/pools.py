@@ -1,10 +1,10 @@
-"""Amendments of Petastorm's pools, whose workers read row groups.
+"""Fixes for Petastorm's worker pools, whose workers read row groups.
 
-Another thread hands the row groups out. At the end of an epoch, Petastorm's dummy and thread
-pools check first whether all row groups handed out are read, and then whether all are handed out.
-If the last ones are handed out between the two checks, their rows are lost silently. Here the
-checks come in the other order. The thread pool could also skip a worker whose row group was not
-handed out yet, so that one seed gave several orders.
+Another thread assigns the row groups. At the end of an epoch, Petastorm's dummy and thread pools
+first check whether all assigned row groups have been read, and then whether all row groups have
+been assigned. If the last ones are assigned between the two checks, their rows are silently lost.
+The fixes reverse the order of the checks. The thread pool could also skip a worker whose row group
+had not been assigned yet, so that the same seed gave different orders.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ runpy.run_module({!r}, run_name="__main__")
 
 
 def amend_dummy_pool(module: ModuleType) -> None:
-    """Replace the class ``DummyPool`` of ``petastorm.workers_pool.dummy_pool``."""
+    """Replace ``DummyPool`` in ``petastorm.workers_pool.dummy_pool`` with the fixed class."""
 
     class DummyPool(module.DummyPool):  # type: ignore[name-defined]
-        """Petastorm's pool without threads, which reads all row groups."""
+        """Petastorm's pool without threads, fixed so that it reads all row groups."""
 
         def get_results(self) -> Any:
             while True:
@@ -43,7 +43,7 @@ def amend_dummy_pool(module: ModuleType) -> None:
 
 
 def amend_new_process(module: ModuleType) -> None:
-    """Replace ``subprocess`` in ``petastorm.workers_pool.exec_in_new_process``."""
+    """Make the processes of ``petastorm.workers_pool.exec_in_new_process`` load Petastorm first."""
 
     def popen(args: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
         python, _, name, file = args
@@ -55,10 +55,10 @@ def amend_new_process(module: ModuleType) -> None:
 
 
 def amend_thread_pool(module: ModuleType) -> None:
-    """Replace the class ``ThreadPool`` of ``petastorm.workers_pool.thread_pool``."""
+    """Replace ``ThreadPool`` in ``petastorm.workers_pool.thread_pool`` with the fixed class."""
 
     class ThreadPool(module.ThreadPool):  # type: ignore[name-defined]
-        """Petastorm's pool of threads, which reads all row groups, and in their order."""
+        """Petastorm's thread pool, fixed so that it reads all row groups in order."""
 
         def current_worker_done(self, worker_id: int) -> bool:
             # A worker without work may still get some; the next row group is then its.

@@ -1,4 +1,4 @@
-"""Tables in memory: learning of the schema, and encoding."""
+"""Raw tables in memory: schema learning and encoding."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ArrowTable:
     """Raw features in memory.
 
     Attributes:
-        table: The values.
+        table: The raw values.
         columns: The columns of the table with their kinds.
         embeds: Whether networks embed categories; see :func:`.learning.learn_schema`.
     """
@@ -50,7 +50,9 @@ class ArrowTable:
         *,
         embeds: bool = True,
     ) -> ArrowTable:
-        """Infer the kinds of a table's columns.
+        """Create a raw table, with column kinds inferred from the types.
+
+        ``column_types`` overrides kinds by column name; see :func:`.source.resolve_kinds`.
 
         Raises:
             ArgumentError: If a column cannot be used, or ``column_types`` is invalid.
@@ -74,7 +76,7 @@ class ArrowTable:
     def batches(
         self, columns: Sequence[RawColumn], rows: np.ndarray | None = None
     ) -> Iterator[RawBatch]:
-        """Yield the rows, or those with the given indices, in batches."""
+        """Yield batches of ``columns``, of all rows or of those with the indices ``rows``."""
         table = self.table.select([column.name for column in columns])
         table = table if rows is None else table.take(pa.array(rows))
         for start in range(0, table.num_rows, _BATCH_ROWS):
@@ -83,12 +85,12 @@ class ArrowTable:
     def survey(
         self, rows: np.ndarray | None = None
     ) -> tuple[TableSurvey, list[SurveyedColumn]] | None:
-        """Survey all rows, or those with the given indices; None without any."""
+        """Survey all rows or those with the indices ``rows``; return None if there are none."""
         survey = survey_batches(self.batches(self.columns, rows))
         return None if survey is None else (survey, describe_survey(survey, self.columns))
 
     def learn(self, rows: np.ndarray, labels: Sequence[LabelClasses] = ()) -> TableSchema:
-        """Learn the schema from the training rows, by index.
+        """Learn the schema from the training rows, which have the indices ``rows``.
 
         Raises:
             DataError: If there are infinite values, or no column can be used.
@@ -104,13 +106,13 @@ class ArrowTable:
         return learn_schema(surveyed, plan, counts, labels, embeds=self.embeds)
 
     def _find_others(self, rows: np.ndarray) -> np.ndarray:
-        """Return the indices of the rows that are not among those with the given indices."""
+        """Return the indices of all rows that are not in ``rows``."""
         others = np.ones(self.rows, bool)
         others[rows] = False
         return np.flatnonzero(others)
 
     def encode(self, columns: Sequence[TableColumn]) -> dict[str, np.ndarray]:
-        """Encode columns as fields; see :func:`.fields.encode_fields`."""
+        """Encode all rows of columns as fields; see :func:`.fields.encode_fields`."""
         raw = to_raw_columns(columns)
         parts = [encode_fields(batch, columns) for batch in self.batches(raw)]
         return {
@@ -123,7 +125,7 @@ class ArrowTable:
         return np.concatenate([*parts, np.empty(0, np.uint64)])
 
     def digest(self) -> str:
-        """Return a hash of values and types."""
+        """Return a hexadecimal hash of the values, the columns and ``embeds``."""
         content = hashlib.blake2b(repr(self.embeds).encode(), digest_size=16)
         for column in self.columns:
             content.update(repr(column).encode())
@@ -150,7 +152,7 @@ def _hash_batch(batch: RawBatch) -> np.ndarray:
 
 
 def combine_hashes(columns: Sequence[np.ndarray], rows: int) -> np.ndarray:
-    """Combine hashes of columns to one of each row."""
+    """Combine each column's uint64 hashes of shape ``(rows,)`` into one hash per row."""
     combined = np.full(rows, 0x345678, np.uint64)
     for hashes in columns:
         combined = (combined ^ hashes) * np.uint64(0x9E3779B97F4A7C15)

@@ -1,4 +1,4 @@
-"""Values of raw columns as arrays, in one form for all sources."""
+"""Raw column values as arrays, in the same form for all sources."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from cerebros_spark.data.table.source import (
 )
 
 MISSING_INTEGER = -(2**63)
-"""Missing value where integers have no mask: in packs of Spark, and in exported models."""
+"""Integer that marks a missing value without a mask, in Spark packs and exported models."""
 
 NO_CATEGORY = -(2**62)
-"""Integer that stands for a number with a fraction where training had integer categories."""
+"""Integer that replaces a number that is not an int64, in a column of integer categories."""
 
 
 @dataclass(frozen=True)
 class RawBatch:
-    """Some rows of a raw table.
+    """Rows of a raw table as arrays.
 
     Attributes:
         rows: Number of rows.
-        numbers: Values of the numbers, and then of the elements of the vectors, in the order of
-            the columns: float64 of shape ``(rows, …)``, NaN if missing.
-        integers: Values of the integers, int64 of shape ``(rows, …)``; 0 if missing.
-        missing: Whether each integer is missing, of the same shape.
+        numbers: Values of the number columns, then elements of the vector columns, each in column
+            order: float64 of shape ``(rows, numbers + elements)``; NaN if missing.
+        integers: Values of the integer columns, int64 of shape ``(rows, columns)``; 0 if missing.
+        missing: Whether each integer is missing; booleans of the same shape as ``integers``.
         strings: An Arrow array of strings for each string column; null if missing.
     """
 
@@ -48,7 +48,7 @@ class RawBatch:
 
 
 def subtract_exactly(values: np.ndarray, center: np.ndarray | int) -> np.ndarray:
-    """Return differences of int64 as float64: exact up to 2^53, without overflow beyond 2^63."""
+    """Subtract int64 arrays in float64: exact up to 2^53, and without overflow beyond 2^63."""
     center = np.asarray(center, np.int64)
     with np.errstate(over="ignore"):
         differences = values - center
@@ -61,12 +61,12 @@ def subtract_exactly(values: np.ndarray, center: np.ndarray | int) -> np.ndarray
 
 
 def select_storage(columns: Sequence[RawColumn], storage: str) -> list[RawColumn]:
-    """Return the columns of a storage, in order, without those that are ignored."""
+    """Return the columns that have a storage, in order, except ignored columns."""
     return [column for column in columns if column.storage == storage and column.kind != IGNORE]
 
 
 def pick_columns(batch: RawBatch, columns: Sequence[RawColumn], names: Collection[str]) -> RawBatch:
-    """Return a batch of ``columns`` with the values of some of them, in the same order."""
+    """Return the values of the columns ``names`` from a batch of ``columns``, in its order."""
 
     def is_picked(storage: str) -> list[bool]:
         return [
@@ -86,11 +86,11 @@ def pick_columns(batch: RawBatch, columns: Sequence[RawColumn], names: Collectio
 
 
 def batch_from_arrow(table: pa.Table, columns: Sequence[RawColumn]) -> RawBatch:
-    """Convert an Arrow table, whose columns have the types that ``columns`` describe.
+    """Convert an Arrow table to a batch; ``columns`` describes the columns of the table.
 
     Raises:
-        DataError: If arrays have unequal lengths, or integers are beyond int64; all such columns
-            of the table are named.
+        DataError: If arrays have unequal lengths, or integers are beyond int64; the message names
+            all such columns.
     """
     rows = table.num_rows
     numbers = [_to_number(table.column(c.name)) for c in select_storage(columns, NUMBER)]
@@ -145,7 +145,7 @@ def _to_number(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _to_float(values: pa.Array) -> np.ndarray:
-    """Return numbers as float64, NaN if missing."""
+    """Return numbers as float64, with NaN for missing values."""
     if pa.types.is_boolean(values.type):
         values = values.cast(pa.int8())
     if not pa.types.is_float64(values.type):
@@ -195,6 +195,6 @@ def _to_integer(column: pa.ChunkedArray, name: str) -> pa.Array:
 
 
 def _to_string(column: pa.ChunkedArray) -> pa.Array:
-    """Return strings; an empty string is missing."""
+    """Return strings as Arrow large strings, with null for empty strings."""
     values = _combine(column).cast(pa.large_string())
     return pc.if_else(pc.equal(values, ""), pa.scalar(None, pa.large_string()), values)

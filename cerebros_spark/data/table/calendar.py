@@ -1,11 +1,11 @@
-"""Parts of dates and times, from microseconds since 1970 in the local calendar."""
+"""Calendar parts of dates and times, given as microseconds since 1970-01-01 in local time."""
 
 from __future__ import annotations
 
 import numpy as np
 
 DAY = 86_400_000_000
-"""Microseconds of a day."""
+"""Number of microseconds in a day."""
 
 ELAPSED, YEAR, MONTH, DAY_OF_MONTH, WEEKDAY, HOUR = (
     "elapsed",
@@ -17,20 +17,20 @@ ELAPSED, YEAR, MONTH, DAY_OF_MONTH, WEEKDAY, HOUR = (
 )
 
 CYCLES = (MONTH, DAY_OF_MONTH, WEEKDAY, HOUR)
-"""Parts that are fractions of a cycle: of the year, of a month of 31 days, of a week, of a day."""
+"""Parts that are fractions of a cycle: a year, a month of 31 days, a week and a day."""
 
 SIZES = {MONTH: 12, WEEKDAY: 7}
-"""Cycles of few steps, by their number: they are one-hot encoded, others as sine and cosine.
+"""Number of steps in each short cycle; these are one-hot encoded, others as sine and cosine.
 
-Neighbors in these cycles may differ as much as any two: Friday and Saturday, November and December.
+Adjacent steps of a short cycle, such as Friday and Saturday, may differ as much as any two steps.
 """
 
 
 def split_days(days: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return year, month (1 to 12) and day (1 to 31) of int64 days since 1970, in Gregorian dates.
+    """Convert int64 days since 1970-01-01 to Gregorian year, month (1 to 12) and day (1 to 31).
 
-    The method is that of Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms",
-    ``civil_from_days``. It uses integers alone, so that an exported model repeats it exactly.
+    The method is ``civil_from_days`` from Howard Hinnant, "chrono-Compatible Low-Level Date
+    Algorithms". It uses only integers, so that an exported model repeats it exactly.
     """
     shifted = days + 719_468
     era = shifted // 146_097
@@ -47,7 +47,10 @@ def split_days(days: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def compute_part(part: str, times: np.ndarray) -> np.ndarray:
-    """Return a part of times: the year as int64, a fraction of a cycle as float64."""
+    """Return the year of each time as int64, or a part from :data:`CYCLES` as a float64 fraction.
+
+    ``times`` are int64 microseconds since 1970-01-01.
+    """
     days = times // DAY
     if part == WEEKDAY:
         return ((days + 3) % 7) / 7.0  # 1970 began on a Thursday

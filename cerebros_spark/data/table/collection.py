@@ -19,23 +19,23 @@ from cerebros_spark.data.table.source import UNSUPPORTED, VECTOR, describe_spark
 
 logger = logging.getLogger(__name__)
 
-#: Bytes of a table up to which it is collected.
+#: Maximum size in bytes of a table that is collected.
 MAX_BYTES = 2**26
 _LEAST_BYTES = 4  # of a value
 
 
 def collect_small(df: DataFrame, names: Sequence[str], rows: int) -> pa.Table | None:
-    """Collect columns of a small DataFrame, after its rows are counted up to the limit.
+    """Collect columns of a DataFrame as an Arrow table if it is small.
 
     Args:
         df: The DataFrame, which is evaluated twice if it is small, and in part if it is not.
-        names: The columns.
+        names: Names of the columns.
         rows: Maximum number of rows.
 
     Returns:
-        The table; None if there are no rows or too many, or more than :data:`MAX_BYTES`, or if a
-        column is no number, boolean, string, array of numbers, date or time of a zone that Arrow
-        knows.
+        The table. None if it has no rows, or more than ``rows`` rows or :data:`MAX_BYTES` bytes; if
+        a column is missing, has an unsupported type or has ML vectors; if column names differ only
+        in case; if Arrow does not know the session's time zone; or if collecting fails.
     """
     fields = {field.name: field for field in df.schema.fields}
     if rows <= 0 or not all(name in fields for name in names):
@@ -81,7 +81,7 @@ def _is_zone_of_arrow(zone: str) -> bool:
 
 
 def _show_in_zone(table: pa.Table, zone: str) -> pa.Table:
-    """Return a table whose instants have the time zone of the session, as Spark shows them."""
+    """Return a table whose zoned timestamps have the session's time zone, as Spark shows them."""
     fields = [
         field.with_type(pa.timestamp("us", zone))
         if pa.types.is_timestamp(field.type) and field.type.tz is not None
@@ -98,7 +98,11 @@ def sort_rows(table: pa.Table) -> pa.Table:
 
 
 def collect_rows(frame: DataFrame, function: Callable[..., Any], schema: str) -> list[Any]:
-    """Collect the rows that a function of Arrow batches yields; raise its errors of ours."""
+    """Apply ``function`` to a frame's Arrow batches and collect the rows it yields.
+
+    The rows have the Spark schema ``schema``. A DataError that ``function`` raises in a Spark task
+    is raised again on the driver.
+    """
     try:
         return list(frame.mapInArrow(function, schema).collect())
     except Exception as error:
@@ -118,7 +122,7 @@ def collect_table(frame: DataFrame, most_bytes: int | None = None) -> pa.Table |
     """Collect a DataFrame as an Arrow table.
 
     Returns:
-        The table; None without rows, or, before Spark 4.0, if it has more than ``most_bytes``.
+        The table. Before Spark 4.0, None if there are no rows or more than ``most_bytes`` bytes.
     """
     if hasattr(frame, "toArrow"):  # since Spark 4.0; it needs no Python workers
         return frame.toArrow()
@@ -130,7 +134,7 @@ def collect_tables(frame: DataFrame, most_bytes: int | None = None) -> list[pa.T
     """Collect a DataFrame as Arrow tables, one for each Spark partition.
 
     Returns:
-        The tables; None if they have more than ``most_bytes``.
+        The tables; None if they have more than ``most_bytes`` bytes.
     """
 
     def pack(batches: Iterable[Any]) -> Iterator[Any]:

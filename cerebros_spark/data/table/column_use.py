@@ -1,4 +1,4 @@
-"""What a survey says of the columns of a raw table, and which of them are used."""
+"""Survey results of a raw table's columns, and the choice of the columns to use."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from cerebros_spark.data.table.source import IGNORE, INTEGER, NUMBER, STRING, VE
 from cerebros_spark.data.table.survey import TableSurvey, estimate_distinct
 
 _UNIQUE = 0.8
-"""Share of distinct values among the rows above which strings are taken for ids or free text."""
+"""Fraction of distinct values above which a column may be treated as ids or free text."""
 
 _FEW = 20
-"""Number of rows up to which no column is taken for ids."""
+"""Number of present values up to which a column is never treated as ids."""
 
 _ROW_NAMES = frozenset(
     ("id", "index", "row", "rowid", "row_id", "rownames", "row_names", "unnamed: 0", "_c0", "")
@@ -26,27 +26,30 @@ _ROW_NAMES = frozenset(
 _ID_NAME = re.compile(r"(?i:(^|[^a-z])(id|uuid|guid))$|[a-z](Id|ID)$")
 
 FRACTIONS = "numbers with fractions, infinite ones, or integers beyond 64 bits"
-"""What :func:`has_fractions` finds, for messages."""
+"""Description of what :func:`has_fractions` detects, for messages."""
 
 _FRACTIONAL_TYPE = re.compile("float|double|decimal")
 
 _GREATEST = 1e290
-"""Greatest usable number: the scale of a greater one would be too small for TensorFlow."""
+"""Maximum usable number; greater ones would need a scale that is too small for TensorFlow."""
 
 
 @dataclass(frozen=True)
 class SurveyedColumn:
-    """A raw column with its counts.
+    """Raw column with its counts.
 
     Attributes:
         column: The column.
-        slot: Place among the columns of its storage; for a vector, of its first element.
+        slot: Index in the array of its storage in a :class:`.batch.RawBatch`; for a vector, that of
+            its first element.
         rows: Number of rows.
         missing: Number of rows in which the value, or any element, is missing.
         infinite: Number of infinite values.
         distinct: Estimated number of distinct values; None if it was not counted.
         least: Minimum; None for strings, vectors and columns without values.
-        greatest: Maximum.
+        greatest: Maximum; None in the same cases.
+        has_times: Whether any integer is not a multiple of a day in microseconds.
+        mean_length: Mean length of strings in characters; 0 for other columns.
     """
 
     column: RawColumn
@@ -117,9 +120,9 @@ def describe_survey(survey: TableSurvey, columns: Sequence[RawColumn]) -> list[S
 
 
 def check_values(*surveys: Sequence[SurveyedColumn]) -> None:
-    """Raise DataError that names all columns with unusable values, of training and validation.
+    """Raise a DataError that names all columns with unusable training or validation values.
 
-    These are infinite or huge numbers, and categories with fractions.
+    Such values are infinite or huge numbers, and fractional numbers in categorical columns.
     """
     rows = sum(surveyed[0].rows for surveyed in surveys if surveyed)
     bad = [
@@ -145,14 +148,14 @@ def check_values(*surveys: Sequence[SurveyedColumn]) -> None:
 
 
 def has_fractions(surveyed: SurveyedColumn) -> bool:
-    """Return whether a column of categories has numbers that are no integers of 64 bits."""
+    """Return whether a categorical column has numbers that are not 64-bit integers."""
     column = surveyed.column
     is_fractional = column.storage == INTEGER and _FRACTIONAL_TYPE.match(column.type)
     return bool(is_fractional) and is_category(surveyed) and surveyed.least == NO_CATEGORY
 
 
 def find_reason(surveyed: SurveyedColumn) -> str | None:
-    """Return why a column is left out; None if it is used."""
+    """Return the reason why a column is left out; None if it is used."""
     column = surveyed.column
     if column.kind == IGNORE:
         return 'column_types says "ignore"'
@@ -187,9 +190,9 @@ def find_reason(surveyed: SurveyedColumn) -> str | None:
 
 
 def is_row_number(surveyed: SurveyedColumn) -> bool:
-    """Return whether integers number the rows of this table, or of one that it is a part of.
+    """Return whether integers number the rows of this table, or of a larger table it is from.
 
-    They are all different, and either nearly without gaps, or their name says so.
+    Such integers are nearly all different. They have few gaps, or a name such as ``row_id``.
     """
     if surveyed.missing or surveyed.least is None or surveyed.greatest is None:
         return False
@@ -200,13 +203,13 @@ def is_row_number(surveyed: SurveyedColumn) -> bool:
 
 
 def is_named_id(surveyed: SurveyedColumn) -> bool:
-    """Return whether the name of a column is that of an id, and nearly all values differ."""
+    """Return whether a column is named like an id and most of its values are different."""
     is_unique = (surveyed.distinct or 0) > _UNIQUE * surveyed.present
     return is_unique and is_id_name(surveyed.column.name)
 
 
 def is_id_name(name: str) -> bool:
-    """Return whether a column's name says that it holds ids: it ends in id, uuid or guid."""
+    """Return whether a column name ends in the word id, uuid or guid."""
     return _ID_NAME.search(name.strip()) is not None
 
 
@@ -216,7 +219,7 @@ def is_category(surveyed: SurveyedColumn) -> bool:
 
 
 def summarize(surveyed: SurveyedColumn, is_used: bool, use: str) -> ColumnSummary:
-    """Summarize a column for people."""
+    """Return a readable summary of a column; ``use`` is its encoding or why it is left out."""
     return ColumnSummary(
         surveyed.column.name,
         surveyed.column.type,

@@ -1,6 +1,6 @@
 """Second pass over a raw table: counts of categories, and of numbers in narrow bins.
 
-Both are sums, so that they do not depend on how rows are distributed over tasks.
+Both are sums, so they do not depend on how rows are distributed over tasks.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ SCHEMA = pa.schema(
     ]
 )
 """Columns of the counts: place of the value in a row, category or bin, number of rows, and the
-least and greatest number in the bin."""
+minimum and maximum number in the bin."""
 
 BINS = -1
-"""In the place of a column: the bins of all numbers."""
+"""Value that replaces a column's place for the bins of all numbers together."""
 
 # pyarrow 14 does not find equal keys if one of them is a null string.
 _KEYS = ["place", "bin"]
@@ -41,14 +41,14 @@ _SUMS = [("rows", "sum"), ("least", "min"), ("greatest", "max")]
 
 @dataclass(frozen=True)
 class CountPlan:
-    """What is counted.
+    """Plan of the values to count. A slot is a column index in an array of a :class:`.RawBatch`.
 
     Attributes:
-        numbers: Slots of the numbers that are binned; see :attr:`RawBatch.numbers`.
+        numbers: Slots of the numbers that are binned.
         integers: Slots of the integers that are binned.
-        origins: For each of those integers, the value that is subtracted first.
+        origins: For each binned integer, the value to subtract before binning.
         centers: For each binned number, then for each binned integer, the center of the bins.
-        spreads: Unit of the bins, in the same order.
+        spreads: Unit of the bins, in the same order as ``centers``.
         integer_categories: Slots of the integers that are categories.
         string_categories: Slots of the strings that are categories.
     """
@@ -67,21 +67,21 @@ class CountPlan:
         return len(self.numbers) + len(self.integers)
 
     def find_place(self, storage: str, slot: int) -> int:
-        """Return the place of a column of categories in the counts."""
+        """Return the place of a categorical column in the counts."""
         if storage == INTEGER:
             return self.binned + self.integer_categories.index(slot)
         start = self.binned + len(self.integer_categories)
         return start + self.string_categories.index(slot)
 
     def count(self, batches: Iterable[RawBatch]) -> pa.Table:
-        """Count the rows of some batches; a table of :data:`SCHEMA`."""
+        """Return the counts of the rows of all batches; a table with the schema :data:`SCHEMA`."""
         parts = self.count_parts(batches)
         return pa.concat_tables(complete_counts(place, counts) for place, counts in parts)
 
     def count_parts(self, batches: Iterable[RawBatch]) -> Iterator[tuple[int, pa.Table]]:
-        """Yield :data:`BINS` with the counts of bins, and places with those of categories.
+        """Yield ``(BINS, counts)`` for the bins, then ``(place, counts)`` per categorical column.
 
-        Categories have the columns ``text`` and ``rows``.
+        Category counts have the columns ``text`` and ``rows``.
         """
         bins: list[pa.Table] = []
         categories: dict[int, list[pa.Array]] = {}
@@ -138,9 +138,9 @@ class CountPlan:
 
 
 def complete_counts(place: int, counts: pa.Table) -> pa.Table:
-    """Return the counts of a place, see :meth:`CountPlan.count_parts`, as :data:`SCHEMA` has them.
+    """Convert counts from :meth:`CountPlan.count_parts` to the schema :data:`SCHEMA`.
 
-    Those of bins have that form already.
+    The counts of bins already have this schema.
     """
     if place == BINS:
         return counts
@@ -159,13 +159,13 @@ def complete_counts(place: int, counts: pa.Table) -> pa.Table:
 
 
 def add_categories(tables: Sequence[pa.Table]) -> pa.Table:
-    """Add up counts of the categories of one place."""
+    """Add up the category counts of one place."""
     added = pa.concat_tables(tables).group_by("text").aggregate([("rows", "sum")])
     return pa.table({"text": added["text"], "rows": added["rows_sum"]})
 
 
 def merge_counts(tables: Sequence[pa.Table]) -> pa.Table:
-    """Add up the counts of bins of several tables."""
+    """Add up the bin counts of several tables."""
     if not tables:
         return SCHEMA.empty_table()
     added = pa.concat_tables(tables).group_by(_KEYS).aggregate(_SUMS)
@@ -177,21 +177,21 @@ def merge_counts(tables: Sequence[pa.Table]) -> pa.Table:
 
 
 def _to_bins(scaled: np.ndarray) -> np.ndarray:
-    """Return bins of float32 numbers as integers in the same order."""
+    """Return the bin of each float32 number; bins are integers in the order of the numbers."""
     bits = scaled.view(np.int32).astype(np.int64)
     ordered = np.where(bits < 0, -(bits & 0x7FFFFFFF), bits) + 2**31
     return ordered >> _DROPPED_BITS
 
 
 def find_quantiles(counts: pa.Table, shares: Sequence[float]) -> np.ndarray:
-    """Find quantiles of one number from its bins, by interpolation between their extremes.
+    """Return float64 quantiles of one number, interpolated between the extremes of its bins.
 
-    They are exact where a bin has one distinct value, otherwise to 1.6 % of the distance from the
-    center of the bins.
+    A quantile is exact if its bin has one distinct value. Otherwise it is accurate to 1.6 % of its
+    distance from the center of the bins.
 
     Args:
         counts: Bins of one place, at least one.
-        shares: Shares of the rows below each quantile, in (0, 1).
+        shares: Fraction of the rows below each quantile, in (0, 1).
     """
     ordered = counts.sort_by("bin")
     rows, low, high = (

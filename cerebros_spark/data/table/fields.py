@@ -1,4 +1,4 @@
-"""First step of the encoding: raw values to the fields that shards hold."""
+"""First encoding step: from raw values to the fields in the shards."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from cerebros_spark.data.table.schema import (
 from cerebros_spark.data.table.source import INTEGER, NUMBER, STRING, RawColumn
 
 GREATEST = float(np.finfo(np.float64).max)
-"""Number that stands for infinity in new rows."""
+"""Number that replaces infinity in new rows."""
 
 LARGEST = 1e6
-"""Largest scaled number of a field; the matrix has 3 at most, so that larger ones are the same."""
+"""Maximum scaled number in a field; the matrix clips at 3, so larger ones would be the same."""
 
 
 def encode_fields(batch: RawBatch, columns: Sequence[TableColumn]) -> dict[str, np.ndarray]:
-    """Encode raw values.
+    """Encode raw values as fields.
 
     Args:
-        batch: Values of exactly the columns, in their order.
+        batch: Values of exactly these columns, in the same order.
         columns: Columns of a table schema.
 
     Returns:
@@ -62,7 +62,7 @@ def encode_fields(batch: RawBatch, columns: Sequence[TableColumn]) -> dict[str, 
 
 
 def to_raw_columns(columns: Sequence[TableColumn]) -> list[RawColumn]:
-    """Return the raw columns that :func:`encode_fields` needs."""
+    """Return descriptions of the raw columns whose values :func:`encode_fields` needs."""
     kinds = {NumberColumn: "numeric", CategoryColumn: "categorical", DatetimeColumn: "datetime"}
     return [
         RawColumn(c.name, kinds[type(c)], c.storage, c.type, width=getattr(c, "width", None) or 1)
@@ -71,7 +71,7 @@ def to_raw_columns(columns: Sequence[TableColumn]) -> list[RawColumn]:
 
 
 def _scale(values: np.ndarray, scale: np.ndarray | float) -> np.ndarray:
-    """Return float32 of scaled float64 values; NaN stays NaN."""
+    """Scale and clip float64 values, and return them as float32; NaN stays NaN."""
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = np.clip(values, -GREATEST, GREATEST) * scale
     result: np.ndarray = np.clip(scaled, -LARGEST, LARGEST).astype(np.float32)
@@ -113,7 +113,7 @@ def _blank(values: np.ndarray, missing: np.ndarray) -> np.ndarray:
 
 
 def _look_up(values: np.ndarray, missing: np.ndarray, column: CategoryColumn) -> np.ndarray:
-    """Return the codes of integers."""
+    """Return the category codes of integers."""
     known = np.asarray(column.values, np.int64)
     order = np.argsort(known)
     at = np.searchsorted(known[order], values)
@@ -140,7 +140,7 @@ def _encode_strings(values: pa.Array, column: TableColumn) -> np.ndarray:
 
 
 def _hash_others(codes: np.ndarray, values: Any, column: CategoryColumn) -> None:
-    """Replace the code of unknown categories by those of their hash buckets, if there are any."""
+    """Replace code 1 in ``codes`` by hash bucket codes, if the column has hash buckets."""
     if not column.buckets:
         return
     others = np.flatnonzero(codes == OTHER_CODE)

@@ -1,6 +1,7 @@
-"""Hash buckets of categories that are too many to be known by name.
+"""Hash buckets for the categories of a column that have no separate code.
 
-Keras' layer ``Hashing`` computes the same, so that exported models need no code of this package.
+The Keras layer ``Hashing`` computes the same buckets, so that exported models need no code of this
+package.
 """
 
 from __future__ import annotations
@@ -15,19 +16,19 @@ HASH_KEY = (1, 2)
 """Both halves of the key of SipHash-2-4; the ``salt`` of the layer ``keras.layers.Hashing``."""
 
 MAX_BUCKETS = 4096
-"""Maximum number of buckets of a column."""
+"""Maximum number of buckets per column."""
 
 _KEY = struct.pack("<QQ", *HASH_KEY)
 
 
 def choose_buckets(distinct: int, known: int) -> int:
-    """Return the number of buckets for the categories of a column that are not known by name.
+    """Return the number of hash buckets for a column's unknown categories.
 
-    A bucket has about eight categories, so that hardly any is left without one, and untrained.
+    A bucket has about eight categories on average, so few buckets are empty and thus untrained.
 
     Args:
         distinct: Estimated number of categories.
-        known: Number of those that are known.
+        known: Number of known categories, which have separate codes.
     """
     return min(max((distinct - known) // 8, 1), MAX_BUCKETS)
 

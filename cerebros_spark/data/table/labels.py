@@ -1,4 +1,4 @@
-"""Classes of labels: values of any type to class indices."""
+"""Label classes: conversion of values of any type to class indices."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_CLASSES = 1000
 
 
 def learn_classes(name: str, data_type: str, values: Sequence[Any]) -> LabelClasses:
-    """Return the classes of a label from its distinct values, without missing ones.
+    """Return the classes of a label from its distinct values, which exclude missing ones.
 
     Raises:
         DataError: If there are fewer than 2 or more than 1,000 classes, or values with fractions.
@@ -54,11 +54,13 @@ def _to_class(value: Any, name: str) -> Any:
 
 
 def check_num_classes(classes: LabelClasses, count: int | None) -> LabelClasses:
-    """Return the classes of a label for a head with ``num_classes``.
+    """Return the classes of a label after checking them against a head's number of classes.
+
+    ``count`` is the head's ``num_classes``; None if the user did not set it. If all values are
+    integers from 0 to ``count - 1``, classes that are missing in the data are added.
 
     Raises:
-        DataError: If the head has another number of classes, except for integers from 0 of which
-            some are missing in the data.
+        DataError: If the head has a different number of classes, and none can be added.
     """
     found = classes.values
     if count in (None, len(found)):
@@ -73,13 +75,13 @@ def check_num_classes(classes: LabelClasses, count: int | None) -> LabelClasses:
 
 
 def find_distinct(values: pa.Array) -> list[Any]:
-    """Return the distinct values of an Arrow array, without missing ones."""
+    """Return an Arrow array's distinct values, except null, NaN and the empty string."""
     distinct = pc.unique(values).to_pylist()
     return [value for value in distinct if value not in (None, "") and value == value]
 
 
 def index_classes(values: Sequence[Any], classes: LabelClasses) -> np.ndarray:
-    """Return class indices as int32.
+    """Return the class index of each value, as int32 of shape ``(rows,)``.
 
     Raises:
         DataError: If a value is missing or not among the classes.

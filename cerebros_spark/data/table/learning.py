@@ -1,6 +1,7 @@
-"""Decisions about the columns of a raw table that are used: what is counted, and the encodings.
+"""Choice of the counts and the encodings of a raw table's used columns.
 
-They follow from a survey, and then from the counts of bins and categories; no rows are read here.
+The counts follow from a survey, the encodings from the survey and the counts. This module reads no
+rows.
 """
 
 from __future__ import annotations
@@ -38,12 +39,12 @@ MAX_ONE_HOT = 32
 """Maximum number of known categories of a column that is one-hot encoded."""
 
 MAX_ONE_HOT_ALONE = 100
-"""Maximum number of known categories of a column for networks that do not embed them."""
+"""Maximum number of known categories of a column if networks do not embed categories."""
 
 MAX_CATEGORIES = 10_000
 """Maximum number of known categories of a column; the most frequent are kept.
 
-The others of a column that the user names share hash buckets."""
+If the user set the kind of the column, the other categories share hash buckets."""
 
 MAX_ALL_CATEGORIES = 1_000_000
 """Maximum number of known categories of all columns together."""
@@ -54,7 +55,7 @@ _EXACT = 2**53
 
 
 def plan_counts(survey: TableSurvey, used: Sequence[SurveyedColumn]) -> CountPlan:
-    """Plan the second pass for the columns that are used."""
+    """Plan the second pass, which counts bins and categories of the used columns."""
     numbers = [
         slot
         for each in used
@@ -90,7 +91,7 @@ def _is_binned_integer(surveyed: SurveyedColumn) -> bool:
 
 
 def _choose_origin(surveyed: SurveyedColumn) -> int:
-    """Return what is subtracted from integers, so that float64 has all digits."""
+    """Return the value to subtract from integers so that float64 represents them exactly."""
     least, greatest = int(surveyed.least or 0), int(surveyed.greatest or 0)
     return least if max(abs(least), abs(greatest)) > _EXACT else 0
 
@@ -119,18 +120,19 @@ def learn_schema(
     *,
     embeds: bool = True,
 ) -> TableSchema:
-    """Decide the encoding of each column.
+    """Return the schema with the encoding of each column.
 
     Args:
         surveyed: All columns with their counts.
         plan: Plan of the second pass.
-        counts: Its counts, over the training rows.
+        counts: Counts of the second pass, over the training rows.
         labels: Classes of the labels.
-        embeds: Whether networks embed codes. Otherwise, all categories are one-hot encoded, and at
-            most 100 of a column are known.
+        embeds: Whether networks embed category codes. If False, no column is embedded, and at most
+            100 categories of a column are known.
 
     Raises:
-        DataError: If no column can be used, or some hold the character NUL; these are all named.
+        DataError: If no column can be used, or categories contain the character NUL; the message
+            names all such columns.
     """
     learner = _Learner(plan, counts, embeds)
     columns: list[TableColumn] = []
@@ -157,7 +159,7 @@ def learn_schema(
 
 
 class _Learner:
-    """Encoding of single columns, from the counts."""
+    """Learner of single-column encodings, from the counts."""
 
     def __init__(
         self,
@@ -220,7 +222,7 @@ class _Learner:
         return self._counts.slice(start, end - start)
 
     def _scale(self, place: int) -> tuple[float, float]:
-        """Return center and scale of a number."""
+        """Return the center and the scale of the number at a place in the counts."""
         counts = self._find(place)
         if counts.num_rows == 0:  # no training row has a value
             return 0.0, 0.0
@@ -292,9 +294,9 @@ class _Learner:
 
 
 def _can_hash(surveyed: SurveyedColumn, known: Sequence[str | int]) -> bool:
-    """Return whether exported models see all digits of a category, which they hash.
+    """Return whether exported models can hash a column's categories exactly.
 
-    They take integers as float64, unless known ones need more digits.
+    Exported models take integers as float64, unless known categories need more digits.
     """
     if surveyed.column.storage != INTEGER:
         return True
@@ -303,12 +305,12 @@ def _can_hash(surveyed: SurveyedColumn, known: Sequence[str | int]) -> bool:
 
 
 def min_category_rows(rows: int) -> int:
-    """Return the number of rows that a category needs to be known: 2 to 10, by the table's size."""
+    """Return the minimum number of rows of a known category: 2 to 10, growing with ``rows``."""
     return max(2, min(10, rows // 10_000))
 
 
 def choose_scale(low: float, high: float, least: float, greatest: float) -> float:
-    """Return the scale of a number (arXiv 2407.04491, section 3, "robust scale").
+    """Return the scale of a number, 0 if it is constant (arXiv 2407.04491, section 3).
 
     Args:
         low: Lower quartile.
@@ -324,7 +326,7 @@ def choose_scale(low: float, high: float, least: float, greatest: float) -> floa
 
 
 def _choose_parts(surveyed: SurveyedColumn) -> Iterator[str]:
-    """Choose the parts of times that vary."""
+    """Yield the elapsed time, and the calendar parts that vary in a column of times."""
     times = np.array([surveyed.least, surveyed.greatest], np.int64)
     yield calendar.ELAPSED
     years, months, days = calendar.split_days(times // calendar.DAY)

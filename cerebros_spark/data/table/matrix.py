@@ -1,4 +1,4 @@
-"""Second step of the encoding: the fields of shards to the matrix that a network reads."""
+"""Second encoding step: from the fields in shards to the matrix that a network reads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CLIP = np.float32(3.0)
 """Bound of the smooth clip ``x / sqrt(1 + (x / 3)²)`` (arXiv 2407.04491, section 3)."""
 
 MOST_RESTORED = 2.91
-"""Clipped value up to which :func:`restore_numbers` is exact: 12 quartile ranges."""
+"""Maximum clipped value that :func:`restore_numbers` restores exactly: 12 quartile ranges."""
 
 TURN = 2 * np.pi
 
@@ -33,7 +33,7 @@ TURN = 2 * np.pi
 def encode_matrix(schema: TableSchema, fields: Mapping[str, np.ndarray]) -> np.ndarray:
     """Encode fields, by column name, as a float32 matrix of shape ``(rows, width)``.
 
-    Missing numbers become 0, the median, beside an indicator if training rows lacked them, too.
+    A missing number becomes 0, the median. A flag marks it if training rows had missing ones, too.
     """
     layout = schema.matrix
     rows = len(next(iter(fields.values())))
@@ -48,7 +48,7 @@ def fill_matrix(
     layout: MatrixLayout,
     fields: Mapping[str, np.ndarray],
 ) -> None:
-    """Fill a matrix of zero or more rows with encoded fields, by column name."""
+    """Fill a matrix of shape ``(rows, layout.width)`` with encoded fields, by column name."""
     number, flag = 0, layout.numbers
     code = layout.numbers + layout.flags
     for column in columns:
@@ -96,7 +96,7 @@ def fill_matrix(
 
 
 def restore_numbers(matrix: np.ndarray, layout: MatrixLayout) -> np.ndarray:
-    """Undo the smooth clip of the numbers of a matrix, for methods that need straight lines."""
+    """Return a copy of a matrix with its numbers' smooth clip undone, for linear methods."""
     restored = matrix.copy()
     clipped = np.clip(matrix[:, : layout.numbers], -MOST_RESTORED, MOST_RESTORED)
     restored[:, : layout.numbers] = clipped / np.sqrt(1 - np.square(clipped / CLIP))

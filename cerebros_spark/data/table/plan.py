@@ -1,4 +1,4 @@
-"""Plan of a raw table's columns, as users read it."""
+"""Text that describes the encoding plan of a raw table's columns to users."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TITLES = ("column", "type", "kind", "missing", "distinct", "use")
 
 
 def describe_use(column: TableColumn) -> str:
-    """Say how a column is encoded."""
+    """Return a short description of a column's encoding."""
     if isinstance(column, CategoryColumn):
         rare = ", rare ones together" if column.other else ""
         if column.encoding == SIGNED:
@@ -38,10 +38,10 @@ def describe_use(column: TableColumn) -> str:
 
 
 def format_plan(summary: Sequence[ColumnSummary], labels: Sequence[LabelClasses] = ()) -> str:
-    """Format the plan of all columns as a table in plain text.
+    """Format the encoding plan of all columns as a plain-text table.
 
     Args:
-        summary: The columns.
+        summary: Summaries of the columns.
         labels: Classes of the labels.
     """
     rows = [_TITLES, *map(_format_row, summary[:_MOST_LISTED])]

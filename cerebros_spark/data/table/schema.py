@@ -1,4 +1,4 @@
-"""Table schema: how each raw column becomes fields of a shard, and numbers of a matrix."""
+"""Table schema: the encoding of raw columns as fields in shards and as values in a matrix."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ MISSING_CODE, OTHER_CODE, FIRST_CODE = 0, 1, 2
 
 
 class _Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind"):
-    """Column of a schema; the tag says how it is encoded."""
+    """Column of a schema; the tag ``kind`` identifies its encoding."""
 
 
 class NumberColumn(_Column, frozen=True, tag="number"):
-    """Numbers, or arrays of numbers, of which each element is encoded by itself.
+    """Column of numbers, or of arrays of numbers whose elements are encoded separately.
 
     A field is ``(value - center) * scale``, computed in float64 and stored as float32.
 
@@ -28,10 +28,10 @@ class NumberColumn(_Column, frozen=True, tag="number"):
         type: Type in the user's table, for messages.
         storage: Storage of the raw values; see :class:`.source.RawColumn`.
         center: Median of each element over the training rows.
-        scale: 1 / (upper - lower quartile) of each element; if that range is 0, 2 / (maximum -
-            minimum); if that is 0, too, 0.
+        scale: 1 / (upper - lower quartile) of each element; if the quartiles are equal,
+            2 / (maximum - minimum); if these are equal too, 0.
         missing: Whether an element is missing in any training row.
-        width: Number of elements of an array; None for numbers.
+        width: Number of elements in each array; None if the column has numbers.
     """
 
     name: str
@@ -59,16 +59,17 @@ class NumberColumn(_Column, frozen=True, tag="number"):
 
     @property
     def flags(self) -> int:
-        """Number of other values in the matrix."""
+        """Number of flags in the matrix; see :class:`MatrixLayout`."""
         return sum(self.missing)
 
 
 # Without its defaults a column is stored as before hash buckets, so that old digests hold.
 class CategoryColumn(_Column, frozen=True, tag="category", omit_defaults=True):
-    """Categories. A field is a code: 0 missing, 1 rare or unknown, 2 and up the known ones.
+    """Categorical column, encoded as codes.
 
-    With hash buckets, their codes follow, and rare and unknown categories are hashed to these
-    instead of code 1.
+    A field is a code: 0 for missing, 1 for a rare or unknown category, 2 and up for the known
+    categories. If there are hash buckets, the bucket codes follow, and rare and unknown categories
+    are hashed to them instead of getting code 1.
 
     Attributes:
         name: Name of the column.
@@ -78,9 +79,9 @@ class CategoryColumn(_Column, frozen=True, tag="category", omit_defaults=True):
         missing: Whether a value is missing in any training row.
         other: Whether any training row has a category that is too rare to be known.
         encoding: ``"signed"``: one number, -1 or 1, and 0 for all other codes; ``"one_hot"``: one
-            number for each known category, and for missing and for other ones if training rows
+            number for each known category, and one each for code 0 and code 1 if training rows
             have them; ``"embedded"``: the code itself, for an embedding in the network.
-        buckets: Number of hash buckets; see :mod:`.hashing`.
+        buckets: Number of hash buckets, 0 for none; see :mod:`.hashing`.
     """
 
     name: str
@@ -104,7 +105,7 @@ class CategoryColumn(_Column, frozen=True, tag="category", omit_defaults=True):
 
     @property
     def codes(self) -> int:
-        """Number of codes."""
+        """Number of codes, including those of hash buckets."""
         return FIRST_CODE + len(self.values) + self.buckets
 
     @property
@@ -114,7 +115,7 @@ class CategoryColumn(_Column, frozen=True, tag="category", omit_defaults=True):
 
     @property
     def flags(self) -> int:
-        """Number of other values in the matrix."""
+        """Number of flags in the matrix; see :class:`MatrixLayout`."""
         if self.encoding == EMBEDDED:
             return 0
         known = 1 if self.encoding == SIGNED else len(self.values)
@@ -122,20 +123,20 @@ class CategoryColumn(_Column, frozen=True, tag="category", omit_defaults=True):
 
 
 class DatetimeColumn(_Column, frozen=True, tag="datetime"):
-    """Dates or times, as microseconds since 1970 of the local calendar.
+    """Dates or times, in microseconds since 1970-01-01 00:00 local time.
 
-    A field is an array with one element for each part: the elapsed time and the year, scaled as in
-    :class:`NumberColumn`; month, day, weekday and hour as fractions of their cycle, which become
-    sine and cosine in the matrix, or flags of the month and the weekday.
+    A field is an array with one element for each part. The elapsed time and the year are scaled as
+    in :class:`NumberColumn`; month, day, weekday and hour are fractions of their cycle. In the
+    matrix, month and weekday become one-hot flags, day and hour sine and cosine.
 
     Attributes:
         name: Name of the column.
         type: Type in the user's table.
         parts: Names of the parts that vary in the training rows.
-        center: Median of the elapsed time, in microseconds, and the year of the median.
+        center: Median time, in microseconds, and its year.
         scale: Scale of the elapsed time and of the year.
         missing: Whether a value is missing in any training row.
-        zone: Time zone that instants are shown in; empty if the values have none.
+        zone: Time zone to which timestamps are converted; empty if the values have no time zone.
     """
 
     name: str
@@ -168,7 +169,7 @@ class DatetimeColumn(_Column, frozen=True, tag="datetime"):
 
     @property
     def flags(self) -> int:
-        """Number of other values in the matrix."""
+        """Number of flags in the matrix; see :class:`MatrixLayout`."""
         return sum(SIZES.get(part, 2) for part in self.parts if part in CYCLES) + self.missing
 
 
@@ -176,13 +177,13 @@ TableColumn = NumberColumn | CategoryColumn | DatetimeColumn
 
 
 class ColumnSummary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is known of a raw column, for people.
+    """Human-readable summary of a raw column.
 
     Attributes:
         name: Name of the column.
         type: Type in the user's table.
         kind: Kind of its values; see :class:`.source.RawColumn`.
-        missing: Share of the rows in which the value is missing.
+        missing: Fraction of the rows in which the value is missing.
         distinct: Estimated number of distinct values; None if it was not counted.
         is_used: Whether the column is a feature.
         use: How it is encoded, or why it is left out.
@@ -217,7 +218,7 @@ class TableSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         columns: The features, in the order of the fields.
         labels: Classes of the labels that have classes.
-        summary: All raw columns, for people.
+        summary: Human-readable summaries of all raw columns.
     """
 
     columns: tuple[TableColumn, ...]
@@ -225,13 +226,13 @@ class TableSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     summary: tuple[ColumnSummary, ...] = ()
 
     def select(self, names: Sequence[str]) -> TableSchema:
-        """Return the schema of some of the features, in the given order."""
+        """Return the schema of the features ``names``, in the given order."""
         by_name = {column.name: column for column in self.columns}
         return msgspec.structs.replace(self, columns=tuple(by_name[name] for name in names))
 
     @property
     def left_out(self) -> tuple[ColumnSummary, ...]:
-        """Raw columns that are no features; their ``use`` is the reason."""
+        """Summaries of the raw columns that are not features; ``use`` gives the reason."""
         return tuple(each for each in self.summary if not each.is_used)
 
     def find_classes(self, label: str) -> LabelClasses | None:
@@ -240,7 +241,7 @@ class TableSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def matrix(self) -> MatrixLayout:
-        """Layout of the matrix."""
+        """Layout of the matrix to which the features are encoded."""
         return MatrixLayout(
             numbers=sum(column.numbers for column in self.columns),
             flags=sum(column.flags for column in self.columns),
@@ -253,7 +254,7 @@ class TableSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CodeLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Codes of one column in a matrix.
+    """Codes of one embedded column in a matrix.
 
     Attributes:
         codes: Number of codes.
@@ -273,7 +274,7 @@ class MatrixLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         numbers: Number of scaled numbers, with quartiles about 1 apart and within ±3.
         flags: Number of values between -1 and 1: one-hot values, indicators of missing values,
             sines and cosines.
-        codes: The codes of each column with embeddings.
+        codes: Codes of each embedded column.
     """
 
     numbers: int
@@ -282,5 +283,5 @@ class MatrixLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def width(self) -> int:
-        """Number of values in one row."""
+        """Number of values in one row of the matrix."""
         return self.numbers + self.flags + len(self.codes)

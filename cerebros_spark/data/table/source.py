@@ -12,10 +12,10 @@ from cerebros_spark.core.errors import ArgumentError
 
 KINDS = ("numeric", "boolean", "categorical", "datetime", "vector")
 IGNORE = "ignore"
-"""Kind of a column that is left out because the user says so."""
+"""Kind of a column that the user excludes."""
 
 UNSUPPORTED = "unsupported"
-"""Kind of a column of a type that cannot be used."""
+"""Kind of a column whose type cannot be used."""
 
 _SYNONYMS = {
     "numerical": "numeric",
@@ -41,13 +41,15 @@ class RawColumn:
 
     Attributes:
         name: Name of the column.
-        kind: One of :data:`KINDS`, or ``"ignore"``.
-        storage: How values are passed on: ``"number"`` (float64), ``"integer"`` (int64; also for
-            booleans, and microseconds since 1970 for dates), ``"string"`` or ``"vector"``.
+        kind: One of :data:`KINDS`, ``"ignore"`` or, before :func:`resolve_kinds`,
+            ``"unsupported"``.
+        storage: Form of the raw values: ``"number"`` (float64), ``"integer"`` (int64; also for
+            booleans, and microseconds since 1970 for dates), ``"string"`` or ``"vector"``. Empty
+            if the type is unsupported.
         type: Type of the column, for messages.
         is_named: Whether the user set the kind.
-        width: Number of elements of the arrays of a vector; 1 for other columns.
-        zone: Time zone of instants; empty for other columns.
+        width: Number of elements in each array of a vector column; 1 for other columns.
+        zone: Time zone of timestamps; empty if the column has none.
     """
 
     name: str
@@ -62,10 +64,10 @@ class RawColumn:
 def resolve_kinds(
     columns: Iterable[RawColumn], column_types: Mapping[str, str] | None
 ) -> list[RawColumn]:
-    """Apply the kinds that a user set, and refuse all columns that cannot be used at once.
+    """Return the columns with the kinds that the user set; one error lists all unusable columns.
 
     Args:
-        columns: The columns with the kinds of their types.
+        columns: The columns with the kinds inferred from their types.
         column_types: Kinds by column name: ``"numeric"`` (or ``"numerical"``), ``"categorical"``,
             ``"boolean"``, ``"datetime"``, ``"vector"`` or ``"ignore"``.
 
@@ -113,7 +115,7 @@ def _find_problem(column: RawColumn, kind: str) -> str | None:
 
 
 def describe_arrow(name: str, kind: pa.DataType) -> RawColumn:
-    """Describe an Arrow column, with the kind that its type suggests."""
+    """Describe an Arrow column of the type ``kind``, with the kind inferred from the type."""
     types = pa.types
     if types.is_dictionary(kind):
         column = describe_arrow(name, kind.value_type)
@@ -150,7 +152,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def is_integer_type(text: str) -> bool:
-    """Return whether the name of a type is that of integers in Arrow or Spark."""
+    """Return whether ``text`` is the name of an integer type in Arrow or Spark."""
     return text in _INTEGER_TYPES
 
 

@@ -1,8 +1,8 @@
-"""Second pass over a raw table in Spark: counts of bins, and of categories of any number.
+"""Second pass over a raw table in Spark: counts of bins, and of any number of categories.
 
-A task counts some rows at a time, and passes on the counts of each column in buckets, as serialized
-Arrow tables: Spark moves few rows. The counts of a bucket are added up in one task, which keeps
-those that the schema may need. Then those of a column meet.
+Each task counts blocks of rows. It yields each column's counts in hash buckets, as serialized Arrow
+tables, so that Spark shuffles few rows. The counts of a bucket are added up in one task, which
+keeps those that the schema may need. Finally, one task joins the buckets of each column.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ if TYPE_CHECKING:
     from cerebros_spark.data.table.spark_table import SparkTable
 
 _BUCKETS = 64
-_BYTES = 6  # at the end of a string, which decide on its bucket
+_BYTES = 6  # at the end of a string, from which its bucket is computed
 _PACKED = "bucket int, place int, counts binary"
 
 
 @dataclass(frozen=True)
 class CategoryLimits:
-    """Which categories are counted by name.
+    """Limits on the categories that are counted individually.
 
     Attributes:
         fewest: Number of rows below which a category is rare.
-        kept: Places of the columns without rare categories.
-        limit: Maximum number of categories of a column: the most frequent.
+        kept: Places of the columns in which no category is treated as rare.
+        limit: Maximum number of categories per column; the most frequent are kept.
     """
 
     fewest: int
@@ -52,9 +52,9 @@ class CategoryLimits:
     limit: int
 
     def select(self, place: int, counts: pa.Table) -> pa.Table:
-        """Return the counts that are needed: the most frequent categories, and one rare one.
+        """Return the counts of the most frequent categories and, if there are any, one rare one.
 
-        The rare one has no name, and the most rows of any.
+        Its name is empty, and its count is that of the most frequent rare category.
         """
         if place not in self.kept:
             is_rare = pc.less(counts["rows"], self.fewest)
@@ -79,12 +79,13 @@ def count_frame(
     *,
     most_bytes: int = 2**27,
 ) -> pa.Table:
-    """Count the bins and the categories of a frame that has the packs of a table.
+    """Count the bins and the categories of a frame that contains the packs of a table.
 
-    ``most_bytes`` is the size of the rows that a task counts at a time.
+    ``most_bytes`` is the approximate size in bytes of the rows that a task counts at a time.
 
     Returns:
-        A table of :data:`.counts.SCHEMA`, see :meth:`CategoryLimits.select`.
+        A table with the schema :data:`.counts.SCHEMA`; it has the categories that
+        :meth:`CategoryLimits.select` keeps.
     """
     if not plan.binned and not plan.integer_categories and not plan.string_categories:
         return SCHEMA.empty_table()
@@ -104,7 +105,7 @@ def count_frame(
 def _count(
     table: SparkTable, plan: CountPlan, most_bytes: int, batches: Iterable[Any]
 ) -> Iterator[Any]:
-    """Count rows, some at a time."""
+    """Yield the packed counts of blocks of about ``most_bytes`` bytes of rows."""
     parts: list[RawBatch] = []
     size = 0
     for batch in batches:
@@ -118,7 +119,7 @@ def _count(
 
 
 def _add(limits: CategoryLimits, batches: Iterable[Any]) -> Iterator[Any]:
-    """Add up the counts of some buckets."""
+    """Add up the counts of each column in the task's buckets, and yield them packed."""
     for place, tables in _unpack(batches):
         if place == BINS:
             yield _pack([(0, place, merge_counts(tables))])
@@ -127,7 +128,7 @@ def _add(limits: CategoryLimits, batches: Iterable[Any]) -> Iterator[Any]:
 
 
 def _finish(limits: CategoryLimits, batches: Iterable[Any]) -> Iterator[Any]:
-    """Join the counts of all buckets, which have no category in common."""
+    """Yield the joined counts of each column; its buckets have no category in common."""
     for place, tables in _unpack(batches):
         both = pa.concat_tables(tables)
         yield _pack([(0, place, both if place == BINS else limits.select(place, both))])

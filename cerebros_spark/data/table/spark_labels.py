@@ -1,4 +1,4 @@
-"""Labels of Spark tables: classes as indices, nested columns as columns, rows without a label."""
+"""Spark labels: class indices, flattened structs, and removal of rows without a label."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ logger = logging.getLogger(__name__)
 def flatten_structs(
     df: DataFrame, names: Sequence[str], others: Sequence[str] = ()
 ) -> tuple[DataFrame, list[str]]:
-    """Replace columns that are structs by one column for each field, named ``column.field``.
+    """Replace each struct column by one column for each field, named ``column.field``.
 
     Args:
         df: A DataFrame.
-        names: The columns.
-        others: More columns that are used, whose names must not be taken.
+        names: Names of the columns to flatten; columns that are not structs are kept.
+        others: Names of other used columns, which new columns must not repeat.
 
     Returns:
-        The DataFrame, and the names with those of the new columns.
+        The DataFrame, and ``names`` with each struct replaced by its new columns.
 
     Raises:
-        DataError: If a new column would have the name of another.
+        DataError: If a new column would have the same name as another, ignoring case.
     """
     flat: list[str] = []
     for name in names:
@@ -57,7 +57,7 @@ def flatten_structs(
 
 
 def drop_unlabeled(df: DataFrame, labels: Sequence[str]) -> DataFrame:
-    """Leave out the rows in which a label is missing, with a warning that counts them."""
+    """Return the rows in which no label is missing; log a warning with the number of others."""
     nullable = [name for name in labels if df.schema[name].nullable]
     if not nullable:
         return df
@@ -76,9 +76,9 @@ def _warn_of_unlabeled(missing: int, rows: int) -> None:
 def index_classes(
     df: DataFrame, name: str, num_classes: int | None = None
 ) -> tuple[DataFrame, LabelClasses]:
-    """Replace the classes of a label by their indices; leave out rows without a label.
+    """Replace a label's classes by their indices, and drop rows without a label.
 
-    ``num_classes`` is the number of classes of the head, if the user gave it.
+    ``num_classes`` is the head's number of classes; None if the user did not set it.
 
     Raises:
         DataError: If the values are not classes.
@@ -118,7 +118,7 @@ def index_classes(
 
 
 def present_sql(df: DataFrame, name: str) -> str:
-    """Return SQL of whether a label is neither null nor NaN nor an empty string."""
+    """Return SQL for the condition that a label is not null, NaN or an empty string."""
     quoted = quote(name)
     is_float = isinstance(df.schema[name].dataType, T.FloatType | T.DoubleType)
     is_string = isinstance(df.schema[name].dataType, T.StringType)

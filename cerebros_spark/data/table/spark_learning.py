@@ -1,4 +1,4 @@
-"""Learning of the schema of a raw table from a Spark DataFrame, by aggregates over its rows."""
+"""Learning of a raw table's schema from a Spark DataFrame, by aggregates over its rows."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def survey_frame(table: SparkTable, frame: DataFrame) -> tuple[TableSurvey, list[SurveyedColumn]]:
-    """Survey all rows of a frame with the packs of a table; see :meth:`.SparkTable.survey`."""
+    """Survey all rows of a frame that contains a table's packs; see :meth:`.SparkTable.survey`."""
     surveys = _survey_splits(table, frame.selectExpr(*table.names, "false as validates"))
     if False not in surveys:
         raise DataError("the data has no rows")
@@ -43,7 +43,7 @@ def survey_frame(table: SparkTable, frame: DataFrame) -> tuple[TableSurvey, list
 def learn_from_frame(
     table: SparkTable, frame: DataFrame, labels: Sequence[LabelClasses]
 ) -> TableSchema:
-    """Learn the schema of a table from a frame with its packs; see :meth:`.SparkTable.learn`."""
+    """Learn a table's schema from a frame with the table's packs; see :meth:`.SparkTable.learn`."""
     surveys = _survey_splits(table, frame)
     if False not in surveys:
         raise DataError("there are no training rows")
@@ -68,7 +68,7 @@ def learn_from_frame(
 
 
 def _survey_splits(table: SparkTable, frame: DataFrame) -> dict[bool, TableSurvey]:
-    """Survey the rows by the column ``validates``, in one pass."""
+    """Survey the rows for each value of the column ``validates``, in one pass."""
 
     def count(batches: Iterable[Any]) -> Iterator[Any]:
         surveys: dict[bool, TableSurvey] = {}

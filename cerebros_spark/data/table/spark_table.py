@@ -1,8 +1,8 @@
-"""Tables of Spark: learning of the schema by aggregates, and rows for the encoding.
+"""Raw tables in Spark: schema learning by aggregates, and batches of rows for the encoding.
 
-Spark plans columns one by one, which takes minutes for thousands. So all columns of a storage are
-packed into one array, or one string, without nulls: NaN, the least int64 and the empty string mean
-missing.
+Spark plans columns one by one, which takes minutes for thousands. So columns of the same storage,
+except vectors, are combined into a pack: one array or one string, without nulls. NaN, the minimum
+int64 and the empty string represent missing values.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class SparkTable:
 
     Attributes:
         columns: The features with their kinds.
-        types: Spark's name of the type of each feature.
+        types: Spark type name of each feature.
         session_zone: Time zone of the Spark session.
         embeds: Whether networks embed categories; see :func:`.learning.learn_schema`.
     """
@@ -85,7 +85,10 @@ class SparkTable:
         *,
         embeds: bool = True,
     ) -> SparkTable:
-        """Infer the kinds of columns of a DataFrame; vectors get their width from its first row.
+        """Create a raw table, with the column kinds inferred from the types of a DataFrame.
+
+        The width of a vector is that of its first non-null value. ``column_types`` overrides kinds
+        by column name; see :func:`.source.resolve_kinds`.
 
         Raises:
             ArgumentError: If a column cannot be used, or ``column_types`` is invalid.
@@ -113,10 +116,10 @@ class SparkTable:
 
     @classmethod
     def for_schema(cls, df: DataFrame, columns: Sequence[TableColumn]) -> SparkTable:
-        """Describe the columns of a DataFrame that a schema encodes.
+        """Create a raw table of the DataFrame columns that a schema encodes.
 
         Raises:
-            DataError: If a column has another type than in training.
+            DataError: If the type of a column is incompatible with that in training.
         """
         fields = {field.name: field for field in df.schema.fields}
         raw = []
@@ -137,7 +140,7 @@ class SparkTable:
         return cls(tuple(raw), types, session_zone)
 
     def adapt(self, columns: Sequence[TableColumn]) -> list[TableColumn]:
-        """Return the encodings of columns for the storage of their values here."""
+        """Return the encodings with the storage that number columns have in this table."""
         storages = {column.name: column.storage for column in self.columns}
         return [
             msgspec.structs.replace(column, storage=storages[column.name])
@@ -147,7 +150,7 @@ class SparkTable:
         ]
 
     def select_packs(self) -> list[str]:
-        """Return SQL of the packs and vectors, each with an alias."""
+        """Return SQL expressions for the packs and the vectors, each with an alias."""
         sql: dict[str, list[str]] = {NUMBER: [], INTEGER: [], STRING: []}
         vectors: list[str] = []
         for column, data_type in zip(self.columns, self.types, strict=True):
@@ -172,7 +175,7 @@ class SparkTable:
 
     @property
     def names(self) -> list[str]:
-        """Names of the columns of :meth:`select_packs`."""
+        """Names of the columns that :meth:`select_packs` creates."""
         storages = {column.storage for column in self.columns if column.kind != IGNORE}
         names = {NUMBER: _NUMBERS, INTEGER: _INTEGERS, STRING: _STRINGS}
         vectors = [f"{_VECTOR}{i}" for i in range(len(select_storage(self.columns, VECTOR)))]
@@ -207,7 +210,7 @@ class SparkTable:
         return f"coalesce({values}, array_repeat({nan}, {width})) as {_VECTOR}{number}"
 
     def make_batch(self, packs: Mapping[str, Any], rows: int) -> RawBatch:
-        """Make a batch from packs: matrices of numbers, and object or Arrow arrays of strings."""
+        """Make a batch from packs by name: matrices of numbers, and one array per string column."""
         numbers = packs.get(_NUMBERS, np.empty((rows, 0)))
         vectors = [packs[name] for name in self.names if name.startswith(_VECTOR)]
         for column, values in zip(select_storage(self.columns, VECTOR), vectors, strict=True):
@@ -225,12 +228,12 @@ class SparkTable:
         )
 
     def _make_length_error(self, name: str, lengths: Sequence[int]) -> DataError:
-        """Return the error for a vector, given the name of the column that holds it."""
+        """Return the error for arrays of unequal length in the vector with the alias ``name``."""
         number = int(name.removeprefix(_VECTOR))
         return vector_length_error(select_storage(self.columns, VECTOR)[number].name, lengths)
 
     def batch_from_rows(self, columns: Mapping[str, np.ndarray], rows: int) -> RawBatch:
-        """Make a batch from packs as pandas has them: matrices, or arrays of one array per row."""
+        """Make a batch from packs in pandas form: matrices, or arrays with one array per row."""
         packs: dict[str, Any] = {}
         for name in self.names:
             values = columns[name]
@@ -271,7 +274,7 @@ class SparkTable:
     # Learning ----------------------------------------------------------------------------
 
     def survey(self, frame: DataFrame) -> tuple[TableSurvey, list[SurveyedColumn]]:
-        """Survey all rows of a frame with the packs, in one pass.
+        """Survey all rows of a frame that contains the packs, in one pass.
 
         Raises:
             DataError: If the frame has no rows.
@@ -279,7 +282,7 @@ class SparkTable:
         return survey_frame(self, frame)
 
     def learn(self, frame: DataFrame, labels: Sequence[LabelClasses]) -> TableSchema:
-        """Learn the schema: a survey, then counts of the bins of numbers, and of categories.
+        """Learn the schema from a survey, and then from counts of number bins and of categories.
 
         Args:
             frame: All rows, with the packs and a boolean column ``validates``.
@@ -293,43 +296,43 @@ class SparkTable:
 
 @dataclass(frozen=True)
 class RawFeatures:
-    """Features of a preparation that are raw columns; none without a table."""
+    """Raw feature columns of a preparation; there are none if ``table`` is None."""
 
     table: SparkTable | None
 
     @property
     def names(self) -> list[str]:
-        """Names of the columns that hold the features."""
+        """Names of the packs and vectors that contain the features."""
         return [] if self.table is None else self.table.names
 
     @property
     def row_bytes(self) -> int:
-        """Memory of the features of a row in Spark, about, in bytes."""
+        """Approximate memory of one row's features in Spark, in bytes."""
         columns = [] if self.table is None else self.table.columns
         used = [each for each in columns if each.kind != IGNORE]
         return sum(_STRING_BYTES if each.storage == STRING else 8 * each.width for each in used)
 
     def exclude(self, request: DataRequest) -> DataRequest:
-        """Return the request without the features, if they are raw."""
+        """Return the request without the features if these are raw columns."""
         return request if self.table is None else replace(request, features=())
 
     def add_packs(self, df: DataFrame) -> DataFrame:
-        """Add the columns that hold the features."""
+        """Add the packs and vectors that contain the features."""
         return df if self.table is None else df.selectExpr("*", *self.table.select_packs())
 
     def describe(self) -> list[str]:
-        """Describe the features for a fingerprint."""
+        """Return strings that identify the features in a fingerprint."""
         return [] if self.table is None else [repr(self.table)]
 
 
 def _duration_sql(name: str) -> str:
-    """Return SQL of the seconds of an interval, as of durations in Arrow."""
+    """Return SQL that converts an interval to seconds, as for durations in Arrow."""
     parts = {"day": 86400, "hour": 3600, "minute": 60, "second": 1}
     return " + ".join(f"extract({part} from {name}) * {size}D" for part, size in parts.items())
 
 
 def _read_widths(df: DataFrame, vectors: Sequence[RawColumn]) -> dict[str, int]:
-    """Read the lengths of arrays from the first row in which each is present."""
+    """Return each vector's length, read from its first non-null row; 0 if there is none."""
     widths = {}
     df = vectors_to_arrays(df, [column.name for column in vectors])
     for column in vectors:
@@ -340,7 +343,7 @@ def _read_widths(df: DataFrame, vectors: Sequence[RawColumn]) -> dict[str, int]:
 
 
 def _is_compatible(actual: RawColumn, trained: RawColumn) -> bool:
-    """Return whether Spark can cast a column to the storage of training without loss."""
+    """Return whether Spark can cast a column to its storage in training without loss."""
     if actual.type in (trained.type, "void"):
         return True
     if trained.kind == "datetime" and is_integer_type(trained.type):

@@ -1,8 +1,8 @@
-"""All strings of a row in one string.
+"""Packing of all strings in a row into one string.
 
-In Spark it takes a fourth of the memory of an array, and passes to Python in less time. Strings are
-joined by the character U+0001. In the few that contain it, or U+0002, U+0002 begins an escape of
-two characters.
+In Spark, the packed string takes a quarter of an array's memory, and is passed to Python faster.
+Strings are joined by the character U+0001. In strings that contain U+0001 or U+0002, each of these
+is replaced by an escape of two characters, the first of which is U+0002.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _MARK_SQL, _ESCAPE_SQL = "chr(1)", "chr(2)"
 
 
 def join_sql(values: Sequence[str]) -> str:
-    """Return SQL that joins strings, given as SQL that is never null.
+    """Return SQL that joins the strings of ``values``, SQL expressions that are never null.
 
-    The result is binary, because Spark looks for repeated strings when it stores rows in memory.
+    The result is binary, because Spark searches for repeated strings when it stores rows in memory.
     """
     return f"cast(concat_ws({_MARK_SQL}, {', '.join(map(_escape_sql, values))}) as binary)"
 
@@ -36,10 +36,10 @@ def _escape_sql(value: str) -> str:
 
 
 def split_strings(joined: pa.Array, width: int) -> list[pa.Array]:
-    """Split joined strings into one array of large strings for each column; null if empty.
+    """Split joined strings into ``width`` arrays of large strings, with null for empty strings.
 
     Raises:
-        DataError: If a string is no valid UTF-8.
+        DataError: If a string is not valid UTF-8.
     """
     try:
         strings = joined.cast(pa.large_string())
@@ -57,7 +57,7 @@ def split_strings(joined: pa.Array, width: int) -> list[pa.Array]:
 
 
 def _unescape(values: pa.Array) -> pa.Array:
-    """Return strings as they were before :func:`join_sql`."""
+    """Undo the escapes of :func:`join_sql`."""
     if pc.any(pc.match_substring(values, _ESCAPE)).as_py():
         for character, escaped in reversed(_ESCAPED.items()):
             values = pc.replace_substring(values, escaped, character)

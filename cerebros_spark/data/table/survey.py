@@ -1,4 +1,4 @@
-"""First pass over a raw table: counts, ranges, and estimates of the numbers of distinct values."""
+"""First pass over a raw table: counts, ranges, and estimates of distinct values."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class NumberSurvey:
     Attributes:
         present: Number of rows with a finite value.
         infinite: Number of rows with an infinite value.
-        least: Minimum of the finite values; infinite without any.
-        greatest: Maximum of the finite values.
+        least: Minimum of the finite values; infinity if there are none.
+        greatest: Maximum of the finite values; minus infinity if there are none.
         mean: Mean of the finite values.
         squares: Sum of the squared deviations from the mean.
     """
@@ -43,7 +43,7 @@ class NumberSurvey:
 
     @classmethod
     def count(cls, values: np.ndarray) -> NumberSurvey:
-        """Survey a float64 matrix with NaN for missing values."""
+        """Survey the columns of a float64 matrix with NaN for missing values."""
         finite = np.isfinite(values)
         present = finite.sum(axis=0)
         filled = np.where(finite, values, 0.0)
@@ -61,7 +61,7 @@ class NumberSurvey:
         )
 
     def merge(self, other: NumberSurvey) -> NumberSurvey:
-        """Return the survey of the rows of both."""
+        """Return the combined survey of both sets of rows."""
         present = self.present + other.present
         with np.errstate(over="ignore", invalid="ignore"):
             share = other.present / np.maximum(present, 1)
@@ -86,18 +86,19 @@ class NumberSurvey:
 
 @dataclass
 class TableSurvey:
-    """Counts and ranges of all raw columns.
+    """Counts and ranges of all raw columns; arrays have one value per column or vector element.
 
     Attributes:
         rows: Number of rows.
-        numbers: Survey of the numbers and elements of vectors.
+        numbers: Survey of the numbers and of the vector elements.
         integers: Survey of the integers, as float64.
         least: Exact minimum of each integer.
-        greatest: Exact maximum.
-        times: For each integer, the number of rows that are not a multiple of a day.
+        greatest: Exact maximum of each integer.
+        times: For each integer, the number of values that are not a multiple of a day in
+            microseconds.
         missing: For each string, the number of missing values.
-        letters: For each string, the total length of all values.
-        sketches: For each integer, then for each string, the least hashes of the distinct values.
+        letters: For each string, the total length of all values in characters.
+        sketches: For each integer, then for each string, its smallest distinct hashes.
     """
 
     rows: int
@@ -111,7 +112,7 @@ class TableSurvey:
     sketches: list[np.ndarray] = field(default_factory=list)
 
     def to_bytes(self) -> bytes:
-        """Serialize the survey, without pickling."""
+        """Serialize the survey without using pickle."""
         arrays = {f"numbers_{n}": getattr(self.numbers, n) for n in _MOMENTS}
         arrays |= {f"integers_{n}": getattr(self.integers, n) for n in _MOMENTS}
         arrays |= {name: getattr(self, name) for name in _COUNTS}
@@ -136,7 +137,7 @@ class TableSurvey:
 
     @classmethod
     def count(cls, batch: RawBatch) -> TableSurvey:
-        """Survey some rows."""
+        """Survey the rows of a batch."""
         known = ~batch.missing
         limits = np.iinfo(np.int64)
         integers, strings = batch.integers, batch.strings
@@ -157,7 +158,7 @@ class TableSurvey:
         )
 
     def merge(self, other: TableSurvey) -> TableSurvey:
-        """Return the survey of the rows of both."""
+        """Return the combined survey of both sets of rows."""
         return TableSurvey(
             self.rows + other.rows,
             self.numbers.merge(other.numbers),
@@ -175,7 +176,7 @@ class TableSurvey:
 
 
 def survey_batches(batches: Iterable[RawBatch]) -> TableSurvey | None:
-    """Survey batches of rows; None without any."""
+    """Return the combined survey of batches of rows; None if there are no batches."""
     total = None
     for batch in batches:
         part = TableSurvey.count(batch)
@@ -184,14 +185,17 @@ def survey_batches(batches: Iterable[RawBatch]) -> TableSurvey | None:
 
 
 def estimate_distinct(sketch: np.ndarray) -> int:
-    """Estimate the number of distinct values (Bar-Yossef et al., 2002); exact for a small one."""
+    """Estimate the number of distinct values from a sketch (Bar-Yossef et al., 2002).
+
+    The number is exact below 1,024.
+    """
     if len(sketch) < _SKETCH:
         return len(sketch)
     return int((_SKETCH - 1) / (float(sketch[-1]) / 2.0**64))
 
 
 def _sketch(hashes: np.ndarray) -> np.ndarray:
-    """Return the least distinct hashes, ascending; ``hashes`` may have each of them twice."""
+    """Return the smallest distinct hashes, ascending; each occurs in ``hashes`` at most twice."""
     if len(hashes) > 2 * _SKETCH:  # sorting all of them takes longer
         hashes = np.partition(hashes, 2 * _SKETCH)[: 2 * _SKETCH]
     return np.unique(hashes)[:_SKETCH]

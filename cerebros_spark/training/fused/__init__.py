@@ -1,37 +1,39 @@
 """Training of many Cerebros networks in one compiled program.
 
-A published-size network is hundreds of Keras operations on a few numbers each: the calls take the
-time, not the arithmetic. Here the networks of a group are padded to one shape. The wiring is data,
-and a network is a loop over its units, so one compiled program serves every network.
-docs/fused_training.md has the mathematics.
+A Cerebros network of published size runs hundreds of Keras operations on a few numbers each, so the
+calls take longer than the arithmetic. Here the networks of a group are padded to equal sizes. Their
+wiring is passed as data, and each network runs as a loop over its units, so one compiled program
+serves every network. docs/fused_training.md explains the mathematics.
 
-HFTA (Wang et al., "Horizontally Fused Training Array", MLSys 2021) fuses trials of one network
-architecture; here the architectures differ.
+HFTA (Wang et al., "Horizontally Fused Training Array", MLSys 2021) fuses trials that share one
+network architecture; here the architectures differ.
 
-All modules of this folder use these terms (``FOLDED`` and ``SUMS`` are two of three ways in which a
-unit merges its sources, defined in ``graph/network.py``):
+All modules of this package use these terms (``FOLDED`` and ``SUMS`` are two of the three ways in
+which a unit merges its sources; ``graph/network.py`` defines all three):
 
 - *group*: networks that differ only in wiring, weights and learning rate.
-- *unit*: a Dense layer with the layers that merge, normalize or drop its inputs. It is a *hidden
-  unit* or an *output unit*. The scheduler's unit is called a unit of work here.
+- *unit*: a Dense layer and the layers that merge, normalize or drop its inputs; either a *hidden
+  unit* or an *output unit*. What the scheduler calls a unit is called a *unit of work* here.
 - *feature*: one value per data row that units can read: an element of an input, or a neuron of a
   hidden unit, before or after its gate.
-- *copy*: one of the times that a unit reads a feature. Each copy has its own weights.
+- *copy*: one reading of a feature by a unit, which may read a feature several times. Each copy has
+  its own weights.
 - *row*: a feature as one unit reads it, in one or more copies; with ``SUMS``, a sum of features.
   The rows of the data are called *data rows*.
-- *plane*: the first copies of all rows, or the second copies, and so on. Rows are sorted by their
-  number of copies, most first, so each plane covers a prefix of the rows. With ``FOLDED`` the units
-  of a grid share their planes; otherwise each unit has its own (with ``SUMS``, a single one).
-- *slot*: the position of a copy in the planes. Slots of an optimizer are called optimizer slots.
-- *grid*: the hidden units, or the output units, of a padded shape.
+- *plane*: the first copies of all rows, or the second copies, and so on. Rows are sorted by
+  decreasing number of copies, so each plane covers a prefix of the rows. With ``FOLDED``, the units
+  of a grid share their planes; otherwise each unit has its own planes (with ``SUMS``, only one).
+- *slot*: the position of a copy in the planes. An optimizer's slots are called *optimizer slots*.
+- *grid*: all hidden units, or all output units, of a padded shape.
 - *padded shape*: the sizes to which all networks of a group are padded. *Padding* consists of
-  units, neurons, slots and data rows that do not change any result.
+  additional units, neurons, slots and data rows that do not change any result.
 - *folding*: adding up the weights of all copies of a row.
-- *weighted sum*: the argument of a neuron's activation. Those of the outputs are the *raw outputs*.
+- *weighted sum*: the argument of a neuron's activation. The output units' weighted sums are the
+  *raw outputs*.
 - *moments*: the means and variances of features, or of rows, over a batch.
 
-In shapes of tensors, ``batch`` is the number of data rows per step, ``n`` the number of neurons per
-unit, ``width`` the largest width of the outputs, and ``metric values`` the number of values in a
+In tensor shapes, ``batch`` is the number of data rows per step, ``n`` the number of neurons per
+unit, ``width`` the width of the widest output, and ``metric values`` the number of values in a
 network's metric variables. All sizes include padding.
 """
 
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
 
 
 def create_trainer() -> FusedTrainer:
-    """Create a trainer that trains many Cerebros networks in one program.
+    """Create a trainer that trains many Cerebros networks in one compiled program.
 
     Raises:
         ArgumentError: If the Keras backend is not TensorFlow.

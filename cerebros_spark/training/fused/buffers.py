@@ -1,4 +1,4 @@
-"""Memory for the vectors of networks, which compiled calls read in place."""
+"""Memory for the networks' state vectors, which compiled calls read in place."""
 
 from __future__ import annotations
 
@@ -14,20 +14,27 @@ _ALIGNMENT = 64
 
 
 class Buffers:
-    """Memory for the vectors of up to ``networks`` networks, for training and for inference."""
+    """Memory for the state vectors of several networks, for training and inference.
+
+    Args:
+        networks: Maximum number of networks.
+        layout: Layout of the vectors for training.
+        inference_layout: Layout of the vectors for inference.
+        dtype: Dtype of the vectors.
+    """
 
     def __init__(
         self, networks: int, layout: VectorLayout, inference_layout: VectorLayout, dtype: str
     ) -> None:
         self.networks = networks
-        #: ``(networks, layout.size)``
+        #: Vectors for training, ``(networks, layout.size)``.
         self.training = _allocate((networks, layout.size), dtype)
-        #: ``(networks, inference_layout.size)``
+        #: Vectors for inference, ``(networks, inference_layout.size)``.
         self.inference = _allocate((networks, inference_layout.size), dtype)
 
 
 def to_shared_tensor(array: np.ndarray) -> Any:
-    """Return a tensor that shares the memory of an aligned array, in its shape.
+    """Return a tensor that shares the memory and the shape of an aligned array.
 
     Do not write to the array before all calls that use the tensor have finished.
     """
@@ -35,7 +42,7 @@ def to_shared_tensor(array: np.ndarray) -> Any:
 
 
 def _allocate(shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """Return an aligned array of zeros."""
+    """Return an array of zeros, aligned as TensorFlow and XLA require."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     memory = np.zeros(size + _ALIGNMENT, np.uint8)
     first = -memory.ctypes.data % _ALIGNMENT

@@ -23,21 +23,24 @@ from cerebros_spark.training.keras.xla_cache import compile_with_xla
 
 
 class Visits(NamedTuple):
-    """Order, step number, dropout seed and learning rates of the networks that visit a chunk."""
+    """Row orders, step numbers, dropout seeds and learning rates for training on one chunk.
 
-    order: Any  # (networks, steps * batch) int32: indices of the data rows, then padding
-    iterations: Any  # (networks,) int32: number of steps before this visit
+    Each field has one entry per network.
+    """
+
+    order: Any  # (networks, steps * batch) int32: data row indices, then padding
+    iterations: Any  # (networks,) int32: number of training steps before this chunk
     seed: Any  # (networks,) uint32: dropout seed
     rates: Any  # (networks, steps) in the group's dtype: learning rate of each step
 
 
 class CompiledStep:
-    """Compiled training and evaluation of the networks of a group in one padded shape.
+    """Compiled training and evaluation of a group's networks in one padded shape.
 
     Args:
         config: Configuration of the group.
         shape: Padded shape.
-        program: Program of any trial of the group; all have the same losses and metrics.
+        program: Program (JSON) of any trial in the group; all have equal losses and metrics.
         batch_size: Number of data rows per training step.
 
     Raises:
@@ -51,12 +54,12 @@ class CompiledStep:
         self.shape = shape
         optimizer = json.loads(config.compiled)["optimizer"]
         self.rule = get_update_rule(optimizer)
-        #: Layouts of a network's vector with optimizer slots, and without them for inference.
+        #: Layouts of a network's state vector: with optimizer slots, or without for inference.
         self.layout = VectorLayout(config, shape, self.rule.names)
         self.inference_layout = VectorLayout(config, shape, ())
         self.batch_size = batch_size
         self.traces = 0
-        #: Whether learning rates come from schedules, instead of from the states.
+        #: Whether learning rates come from schedules instead of the model states.
         self.is_scheduled = optimizer["config"]["learning_rate"] is not None
         kind: Any = FoldedNetwork if shape.merge == FOLDED else MergedNetwork
         self._network = kind(config, shape)
@@ -71,18 +74,18 @@ class CompiledStep:
     def train(
         self, vectors: Any, wirings: Any, rows: PaddedRows, visits: Visits, count: Any, used: Any
     ) -> tuple[Any, Any]:
-        """Train each network for one step on each batch of the data rows.
+        """Train each network for one step on each batch of data rows.
 
         Args:
-            vectors: State of each network, ``(networks, layout.size)``, in the group's dtype.
-            wirings: Encoded wiring of each network, ``(networks, size) int32``.
+            vectors: State vectors, ``(networks, layout.size)``, in the group's dtype.
+            wirings: Encoded wirings, ``(networks, size) int32``.
             rows: Data rows of a chunk.
-            visits: Order of the data rows, learning rates and seed for each network.
+            visits: Row orders, step numbers, seeds and learning rates of the networks.
             count: Number of data rows without padding, ``() int32``.
-            used: Number of networks to train, ``() int32``: the first ones. The others are padding.
+            used: Number of networks to train, ``() int32``; the networks after these are padding.
 
         Returns:
-            The states after the steps ``(networks, layout.size)``, and the metric values
+            The state vectors after the steps, ``(networks, layout.size)``, and the metric values,
             ``(networks, metric values)``.
         """
         self._get_scorer(rows.y)
@@ -90,15 +93,24 @@ class CompiledStep:
         return results
 
     def evaluate(self, vectors: Any, wirings: Any, rows: PaddedRows, count: Any, used: Any) -> Any:
-        """Evaluate each network on all data rows; return ``(networks, metric values)``.
+        """Evaluate each network on all data rows.
 
-        The arguments are those of :meth:`train`, but vectors have the inference layout.
+        Args:
+            vectors: State vectors, ``(networks, inference_layout.size)``, in the group's dtype.
+            wirings: Encoded wirings, ``(networks, size) int32``.
+            rows: Data rows of a chunk.
+            count: Number of data rows without padding, ``() int32``.
+            used: Number of networks to evaluate, ``() int32``; the networks after these are
+                padding.
+
+        Returns:
+            The metric values, ``(networks, metric values)``.
         """
         self._get_scorer(rows.y)
         return self._compiled_evaluate(vectors, wirings, rows, count, used)
 
     def _get_scorer(self, y: Sequence[Any]) -> BatchScorer:
-        """Return the scorer; the first call builds it, because Keras chooses metrics by labels."""
+        """Return the scorer, built on the first call because Keras resolves metrics by labels."""
         if self._scorer is None:
             self._scorer = BatchScorer(build_scoring_model(self._program, y))
         return self._scorer
@@ -118,7 +130,7 @@ class CompiledStep:
     def _train_network(
         self, vector: Any, wiring: Wiring, rows: PaddedRows, visit: Visits, count: Any
     ) -> tuple[Any, Any]:
-        """Train one network; arguments and results are those of :meth:`train` for one network."""
+        """Train one network, as :meth:`train` does; return its state vector and metric values."""
         batch = self.batch_size
         prepared = self._network.prepare(wiring)
         trained, slots, moving = self.layout.split(vector)
@@ -175,7 +187,7 @@ class CompiledStep:
         return _for_each_network(evaluate, used, (none,), (vectors, wirings))[0]
 
     def _evaluate_network(self, vector: Any, wiring: Wiring, rows: PaddedRows, count: Any) -> Any:
-        """Evaluate the network in ``vector (inference_layout.size,)``; return its metric values."""
+        """Evaluate the network with the state ``vector``; return its ``(metric values,)``."""
         batch = get_evaluation_batch_size(rows.x.shape[0])
         trained, _, moving = self.inference_layout.split(vector)
         prepared = self._network.prepare(wiring)
@@ -206,7 +218,7 @@ class CompiledStep:
         return sums
 
     def _activate_outputs(self, raw: Any) -> list[Any]:
-        """Return outputs ``(batch, own width)`` of raw outputs ``(outputs, width, batch)``."""
+        """Return one ``(batch, output width)`` per output from ``raw (outputs, width, batch)``."""
         results = []
         by_row = tf.transpose(raw, (0, 2, 1))  # (outputs, batch, width)
         for number, width in enumerate(self.shape.outputs):
@@ -219,13 +231,13 @@ class CompiledStep:
         return results
 
     def _make_zero_sums(self, rows: PaddedRows) -> Any:
-        """Return zeros ``(metric values,)``."""
+        """Return zeros ``(metric values,)``, to which the batches' metric values are added."""
         return tf.zeros(self._get_scorer(rows.y).width, self._dtype)
 
     def _update(
         self, trained: Any, slots: Any, gradients: Any, rate: Any, number: Any
     ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-        """Return all weights and optimizer slots, in their shapes, after step ``number`` from 1."""
+        """Return weights and optimizer slots, by name, after step ``number``, counted from 1."""
         weights: dict[str, Any] = {}
         after: dict[str, dict[str, Any]] = {slot: {} for slot in slots}
         for name, weight in trained.items():
@@ -236,9 +248,9 @@ class CompiledStep:
         return weights, after
 
     def _add_scales(self, trained: dict[str, Any], wiring: Wiring) -> dict[str, Any]:
-        """Add scales of 1 and shifts of 0 ``(slots,)`` if the networks have no normalization.
+        """Return the weights; without normalization, add scales of 1 and shifts of 0, ``(slots,)``.
 
-        The scale of a slot without a copy is 0; otherwise its weight would be trained.
+        A slot that no copy of a feature uses gets scale 0; otherwise its weight would be trained.
         """
         if self.config.normalization is not None:
             return trained
@@ -252,13 +264,14 @@ class CompiledStep:
 def _for_each_network(
     work: Callable[..., tuple[Any, ...]], used: Any, initial: Sequence[Any], arguments: Any
 ) -> tuple[Any, ...]:
-    """Run a function on one network after the other.
+    """Run the function ``work`` for one network after the other.
 
-    So the results of a network do not depend on the others, to the last bit, and its data stay in
-    the processor's cache.
+    A network's results then do not depend on the other networks, not even in their last bits, and
+    its data stay in the processor's cache.
 
-    ``work`` gets one network's part of the nested tensors ``arguments (networks, ...)``. The
-    results are ``(networks, ...)``. Beyond the first ``used`` networks, they equal ``initial``.
+    ``work`` gets one network's slice of the nested tensors ``arguments (networks, ...)``. The
+    stacked results are ``(networks, ...)``; after the first ``used`` networks, they equal
+    ``initial``.
     """
 
     def body(number: Any, *arrays: tf.TensorArray) -> Any:

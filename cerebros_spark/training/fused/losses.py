@@ -1,4 +1,4 @@
-"""Losses and metrics of a network, as the sums and counts that Keras' metrics store."""
+"""Computation of losses and metrics, as the sums and counts that Keras' metrics store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cerebros_spark.compat import keras as compat
 from cerebros_spark.training.fused.graph.parser import NotFusableError
 from cerebros_spark.training.keras.metrics import OneHotLabels
 
-#: From labels ``(batch, label width)`` and outputs ``(batch, width)``, one value per data row.
+#: Function of labels ``(batch, label width)`` and outputs ``(batch, width)``: one value per row.
 _RowFunction = Callable[[Any, Any], Any]
 
 
@@ -26,7 +26,7 @@ class _Loss:
 
 @dataclass(frozen=True)
 class _Mean:
-    """Metric that is the mean of a function over the data rows."""
+    """Metric that is the mean of a per-row function over the data rows."""
 
     output: int  # index of the output
     call: _RowFunction
@@ -35,20 +35,20 @@ class _Mean:
 
 
 class BatchScorer:
-    """Losses and metrics of a compiled model, computed for one batch at a time.
+    """Scorer that computes a compiled model's loss and metrics for one batch at a time.
 
     Args:
-        model: Compiled model with the outputs of the networks, and with built metrics.
+        model: Compiled Keras model with the outputs of the networks, and with built metrics.
 
     Raises:
-        NotFusableError: If a loss or a metric is not a mean over data rows.
+        NotFusableError: If a loss or metric is not a built-in mean over data rows.
     """
 
     def __init__(self, model: Any) -> None:
         self._losses = [_read_loss(*each) for each in compat.flat_losses(model)]
         self._means = list(_read_means(model))
         means = 1 + len(self._means) + (len(self._losses) if len(self._losses) > 1 else 0)
-        #: Number of metric values of a network: a sum and a count for each mean.
+        #: Number of metric values per network: a sum and a count for each mean.
         self.width = 2 * means
         if len(model.metrics_variables) != self.width:
             raise NotFusableError("its metrics are not all means over rows")
@@ -60,10 +60,10 @@ class BatchScorer:
         """Return the loss ``()`` of a batch, and its metric values ``(self.width,)``.
 
         Args:
-            y: Labels of each output, ``(batch, label width)``.
-            outputs: Values of each output, ``(batch, width)`` with the output's own width.
-            counts: 1 for a data row, 0 for padding, ``(batch,)``, in the dtype of the results.
-            weights: Row weights ``(batch,)``; None if all are 1.
+            y: Labels, one tensor ``(batch, label width)`` per output.
+            outputs: Predictions, one tensor ``(batch, output width)`` per output.
+            counts: 1 for each data row and 0 for padding, ``(batch,)``, in the results' dtype.
+            weights: Weight of each data row, ``(batch,)``; None if all weights are 1.
         """
         rows = tf.reduce_sum(counts)
         weighted_counts = counts if weights is None else counts * weights
@@ -84,7 +84,7 @@ class BatchScorer:
 
 
 def _apply_by_row(call: _RowFunction, labels: Any, values: Any, dtype: str) -> Any:
-    """Apply a function to labels and outputs, cast to ``dtype``; return values ``(batch,)``."""
+    """Apply a function to labels and outputs, both cast to ``dtype``; return ``(batch,)``."""
     return tf.reshape(call(tf.cast(labels, dtype), tf.cast(values, dtype)), [-1])
 
 
@@ -97,7 +97,7 @@ def _read_loss(loss: Any, weight: float | None) -> _Loss:
 
 
 def _read_means(model: Any) -> Iterator[_Mean]:
-    """Yield the metrics passed to ``compile``, in Keras' order."""
+    """Yield the metrics that were passed to ``compile()``, in Keras' order."""
     for weighted, groups in zip((False, True), compat.flat_metrics(model), strict=True):
         for output, group in enumerate(groups):
             for metric in group:
@@ -122,7 +122,7 @@ def _is_builtin(value: Any) -> bool:
 
 
 def _find_order(model: Any) -> list[int]:
-    """Return, for each metric of the model, its index among the metrics of the scorer."""
+    """Return, for each of the model's metrics, its index among the scorer's means."""
     here = [compat.loss_tracker(model), *compat.compiled_loss(model).metrics]
     here += [each for groups in compat.flat_metrics(model) for group in groups for each in group]
     ids, compiled = list(map(id, here)), compat.compiled_metrics(model)

@@ -1,4 +1,4 @@
-"""Optimizer updates of whole arrays, with the same operations as ``keras.optimizers``.
+"""Optimizer update rules for whole arrays, with the same operations as ``keras.optimizers``.
 
 Published algorithms place epsilon and weight decay differently; these rules follow Keras.
 """
@@ -29,11 +29,12 @@ class UpdateRule:
     """Update rule of an optimizer.
 
     Attributes:
-        slots: Names of the optimizer slots, in groups. The state of the optimizer holds one group
-            after the other. Within a group the slots alternate, weight by weight.
-        step: ``(weight, gradient, slots, learning_rate, count) -> (weight, slots)``. Weight,
-            gradient and each slot have the same shape and dtype. The learning rate and the number
-            of the step, which starts at 1, are scalars ``()`` of this dtype.
+        slots: Names of the optimizer slots, in groups. The optimizer's state holds one group after
+            the other. Within a group, it holds all slots of the first weight, then all slots of the
+            second weight, and so on.
+        step: Function ``(weight, gradient, slots, learning_rate, count) -> (weight, slots)``, with
+            slots by name. Weight, gradient and each slot have equal shape and dtype. The learning
+            rate and the step number ``count``, from 1, are scalars ``()`` of this dtype.
     """
 
     slots: tuple[tuple[str, ...], ...]
@@ -41,7 +42,7 @@ class UpdateRule:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of all optimizer slots."""
+        """Names of all optimizer slots, group by group."""
         return tuple(name for group in self.slots for name in group)
 
 
@@ -74,7 +75,7 @@ def get_update_rule(optimizer: Mapping[str, Any]) -> UpdateRule:
 def _build_adam(config: Mapping[str, Any]) -> UpdateRule:
     """Build the update rule of Adam (Kingma and Ba, ICLR 2015).
 
-    As in Keras, epsilon is added to the root of the second moment before bias correction.
+    As in Keras, epsilon is added to the second moment's root before bias correction.
     """
     if config["amsgrad"]:
         raise NotFusableError("its optimizer has amsgrad=True")
@@ -95,7 +96,7 @@ def _build_adam(config: Mapping[str, Any]) -> UpdateRule:
 
 
 def _build_sgd(config: Mapping[str, Any]) -> UpdateRule:
-    """Build the rule of gradient descent, whose momentum includes the learning rate."""
+    """Build the update rule of gradient descent, whose momentum includes the learning rate."""
     nesterov = config["nesterov"]
 
     def step(
@@ -113,7 +114,7 @@ def _build_sgd(config: Mapping[str, Any]) -> UpdateRule:
 
 
 def _build_rmsprop(config: Mapping[str, Any]) -> UpdateRule:
-    """Build the rule of RMSprop (Hinton, 2012), with epsilon under the root."""
+    """Build the update rule of RMSprop (Hinton, 2012), with epsilon under the root."""
     rho, decay = config["rho"], config["momentum"]
     epsilon, centered = config["epsilon"], config["centered"]
     names = [("velocity",)]

@@ -1,4 +1,4 @@
-"""Conversion of a trial's state, in Keras' order, to one vector in the padded shape and back."""
+"""Conversion of model states, in Keras' order, to state vectors in a padded shape and back."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ if TYPE_CHECKING:
 
 _MOVING = ("moving_mean", "moving_variance")
 
-#: Tensors by name, as in ``elementwise.Tensors``; and such tensors by name of the optimizer slot.
+#: Tensors by name, as in ``elementwise.Tensors``; and such dicts by optimizer slot name.
 _Tensors = dict[str, Any]
 _Slots = dict[str, dict[str, Any]]
 
 
 class VectorLayout:
-    """Layout of a network's vector: trained weights, optimizer slots and moving statistics.
+    """Layout of a state vector: trained weights, optimizer slots and moving statistics.
 
-    ``elementwise.Tensors`` has the names and shapes; ``slots`` are the names of optimizer slots.
+    ``elementwise.Tensors`` documents their names and shapes. ``slots`` names the optimizer
+    slots; it is empty for inference.
     """
 
     def __init__(self, config: GroupConfig, shape: PaddedShape, slots: Sequence[str]) -> None:
@@ -56,11 +57,14 @@ class VectorLayout:
         self.trained_size = sum(map(math.prod, self._trained.values()))
 
     def start(self, name: str, slot: str | None = None) -> int:
-        """Return the first index of a weight or moving statistic, or of its optimizer slot."""
+        """Return the first index of a weight or moving statistic in the vector.
+
+        ``slot`` names an optimizer slot of the weight; None refers to the weight itself.
+        """
         return self._starts[slot, name]
 
     def split(self, vector: Any) -> tuple[_Tensors, _Slots, _Tensors]:
-        """Split a vector ``(size,)`` into weights, optimizer slots and moving statistics."""
+        """Split a vector ``(size,)`` into named weights, optimizer slots and moving statistics."""
 
         def parts(sizes: dict[str, tuple[int, ...]], slot: str | None = None) -> _Tensors:
             tensors = {}
@@ -73,7 +77,7 @@ class VectorLayout:
         return parts(self._trained), slots, parts(self._moving)
 
     def join(self, weights: _Tensors, slots: _Slots, moving: _Tensors) -> Any:
-        """Join the results of :meth:`split` into a vector ``(size,)``."""
+        """Join weights, optimizer slots and moving statistics into a vector ``(size,)``."""
         parts = [weights[name] for name in self._trained]
         parts += [slots[slot][name] for slot in self.slots for name in self._trained]
         parts += [moving[name] for name in self._moving]
@@ -83,12 +87,12 @@ class VectorLayout:
 def pack_initial_state(
     weights: Sequence[np.ndarray], trainable: Sequence[bool], optimizer: Mapping[str, Any]
 ) -> bytes:
-    """Pack the state of a network before its first step, as ``checkpoint.get_initial_state`` does.
+    """Pack a network's state before its first step, as ``checkpoint.get_initial_state`` does.
 
     Args:
         weights: Weights of the network, in Keras' order and shapes.
-        trainable: Whether each weight is trained.
-        optimizer: Serialized optimizer.
+        trainable: For each weight, whether it is trained.
+        optimizer: Optimizer, as serialized by Keras.
 
     Raises:
         NotFusableError: If there is no update rule for the optimizer.
@@ -102,7 +106,7 @@ def pack_initial_state(
 def _list_initial_values(
     weights: Sequence[np.ndarray], trainable: Sequence[bool], rule: UpdateRule, rate: float | None
 ) -> list[np.ndarray]:
-    """Return the initial variables of a state in Keras' order; ``rate`` is None for a schedule."""
+    """Return a state's initial variables in Keras' order; ``rate`` is None if scheduled."""
     values = [*weights, np.asarray(0, "int64")]
     if rate is not None:
         values.append(np.asarray(rate, keras.config.floatx()))
@@ -114,19 +118,19 @@ def _list_initial_values(
 
 @dataclass(frozen=True)
 class UnpackedState:
-    """State of a network as arrays, one per dtype, with the optimizer's steps and learning rate."""
+    """Model state as one array per dtype, with the optimizer's step count and learning rate."""
 
-    flats: Mapping[str, np.ndarray]  # dtype -> (length,): its variables in Keras' order
-    iterations: int  # number of steps of the optimizer
-    learning_rate: float  # 0 if a schedule gives it
+    flats: Mapping[str, np.ndarray]  # by dtype, (length,): its variables in Keras' order
+    iterations: int  # number of steps that the optimizer has taken
+    learning_rate: float  # 0 if a schedule determines it
 
 
-#: Contiguous runs in Keras' order, each with its positions in a vector, ``(length,) int64``.
+#: Contiguous slices in Keras' order, each with its positions in a vector, ``(length,) int64``.
 _Runs = Sequence[tuple[slice, np.ndarray]]
 
 
 class StateMap:
-    """Map between the states of one network and vectors in the padded shape of a step."""
+    """Map between one network's model states and state vectors in the padded shape of a step."""
 
     def __init__(self, config: GroupConfig, network: Network, step: CompiledStep) -> None:
         scheduled, floatx = step.is_scheduled, keras.config.floatx()
@@ -166,7 +170,7 @@ class StateMap:
         self._inference_runs = _split_runs(positions[wanted], keras_positions[wanted])
 
     def unpack(self, data: bytes) -> UnpackedState:
-        """Unpack the bytes of a state.
+        """Unpack the bytes of a model state.
 
         Raises:
             StoreError: If the bytes are not a state of this network.
@@ -179,19 +183,19 @@ class StateMap:
         return UnpackedState(flats, int(flats["int64"][self._iterations]), rate)
 
     def pack(self, state: UnpackedState) -> bytes:
-        """Pack a state into bytes."""
+        """Pack a model state into bytes."""
         return checkpoint.pack_flat(state.flats, self._layout)
 
     def write(self, state: UnpackedState, vector: np.ndarray) -> None:
-        """Write weights, optimizer slots and moving statistics to a training vector ``(size,)``."""
+        """Write a state to a training vector ``(size,)``, and zeros to its padding."""
         self._write(state, vector, self._runs)
 
     def write_for_inference(self, state: UnpackedState, vector: np.ndarray) -> None:
-        """Write weights and moving statistics to an inference vector ``(size,)``."""
+        """Write a state without optimizer slots to an inference vector ``(size,)``."""
         self._write(state, vector, self._inference_runs)
 
     def read(self, before: UnpackedState, vector: np.ndarray, steps: int) -> UnpackedState:
-        """Read the state after ``steps`` more steps from a training vector ``(size,)``.
+        """Return the state in a training vector ``(size,)``, ``steps`` steps after ``before``.
 
         Values that a vector does not contain are taken from the state ``before``.
         """
@@ -212,7 +216,7 @@ class StateMap:
 
 
 def _split_runs(positions: np.ndarray, keras_positions: np.ndarray) -> _Runs:
-    """Split positions by the contiguous runs of ``keras_positions``; both are ``(length,)``."""
+    """Split ``positions`` where ``keras_positions`` has gaps; both are ``(length,)``."""
     gaps = np.flatnonzero(np.diff(keras_positions) != 1) + 1
     firsts = keras_positions[[0, *gaps]].tolist()
     parts = np.split(positions, gaps)
@@ -220,7 +224,10 @@ def _split_runs(positions: np.ndarray, keras_positions: np.ndarray) -> _Runs:
 
 
 def _compute_offsets(like: Sequence[np.ndarray], dtype: str) -> list[int]:
-    """Return where each variable starts in the flat vector of ``dtype``, if that is its dtype."""
+    """Return each variable's first index in the flat array of all variables with ``dtype``.
+
+    The index of a variable with another dtype has no meaning.
+    """
     wanted = np.dtype(dtype)
     sizes = [value.size if value.dtype == wanted else 0 for value in like]
     return [0, *np.cumsum(sizes)[:-1].tolist()]
@@ -233,7 +240,7 @@ def _pair_positions(
     placements: Sequence[Placement],
     starts: Mapping[str | None, Mapping[tuple[str, str], int]],
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the positions of values in the vector and in Keras' order, ``(length,) int64`` each."""
+    """Yield matching positions in the vector and in Keras' order, each ``(length,) int64``."""
     all_units = (network.hidden, network.outputs)
     for units, grid, placement in zip(all_units, shape.grids, placements, strict=True):
         merged = list(map(network.merged_width, units))

@@ -1,4 +1,4 @@
-"""Training of single Keras models: programs, checkpoints, metrics, callbacks, row weights."""
+"""Training of single Keras models: programs, checkpoints, metrics, callbacks and row weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def create_trainer() -> KerasTrainer:
     """Create a trainer of single Keras models.
 
     Raises:
-        ArgumentError: If Keras uses another backend than TensorFlow.
+        ArgumentError: If Keras uses a backend other than TensorFlow.
     """
     from cerebros_spark.training.keras.tensorflow_runtime import load_tensorflow
 

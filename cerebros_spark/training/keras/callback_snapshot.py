@@ -1,4 +1,4 @@
-"""Snapshots of Keras callbacks in JSON types, to describe callbacks and to resume runs."""
+"""Snapshots of Keras callbacks as JSON types, to describe callbacks and to resume runs."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _NOT_PLAIN = object()
 
 
 def describe_callbacks(callbacks: Sequence[Callback]) -> list[Any]:
-    """Describe each callback by the name of its class and its plain attributes."""
+    """Return the class name and the JSON-encoded plain attributes of each callback."""
     return [[type(each).__name__, _get_attributes(each)] for each in callbacks]
 
 
 def take_snapshot(callback: Callback) -> dict[str, Any]:
-    """Take a snapshot: the result of ``get_state()`` or, without it, the plain attributes."""
+    """Return the result of a callback's ``get_state()``, or else its encoded plain attributes."""
     if hasattr(callback, "get_state"):
         snapshot: dict[str, Any] = callback.get_state()
         return snapshot
@@ -39,7 +39,7 @@ def take_snapshot(callback: Callback) -> dict[str, Any]:
 
 
 def restore_snapshot(callback: Callback, snapshot: Mapping[str, Any]) -> None:
-    """Restore a snapshot of :func:`take_snapshot`, with ``set_state()`` if the callback has it."""
+    """Restore a snapshot from :func:`take_snapshot`, by ``set_state()`` if the callback has it."""
     if hasattr(callback, "set_state"):
         callback.set_state(snapshot)
         return
@@ -66,7 +66,7 @@ def _warn_of_lost_attribute(callback: str, attribute: str, kind: str) -> None:
 
 
 def _encode(value: Any) -> Any:
-    """Encode a value in JSON types; return ``_NOT_PLAIN`` if that is not possible."""
+    """Return a value as JSON types, or ``_NOT_PLAIN`` if that is not possible."""
     if type(value) in _PLAIN:
         return value
     if isinstance(value, np.ndarray | np.generic):

@@ -1,8 +1,8 @@
-"""Keras callbacks of one trial, called on the driver at the end of every epoch.
+"""Keras callbacks of a trial, called on the driver before and after every epoch.
 
-As in ``model.fit``, callbacks receive the metrics of the whole epoch and a model with the current
-weights and optimizer. A learning rate or weights that they set apply from the trial's next epoch,
-on any worker.
+As in ``model.fit``, callbacks receive the metrics of the whole epoch, and a model with the current
+weights and optimizer. If they set a learning rate or weights, workers use these from the trial's
+next epoch.
 """
 
 from __future__ import annotations
@@ -42,29 +42,29 @@ _MODEL_FREE = (
     keras.callbacks.History,
     keras.callbacks.RemoteMonitor,
 )
-#: Callbacks that set the learning rate, which an optimizer with a schedule does not allow.
+#: Callbacks that set the learning rate, which is impossible if the optimizer has a schedule.
 RATE_SETTERS = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau)
 
 
 @dataclass(frozen=True)
 class StateChange:
-    """Change of a trial's state by its callbacks."""
+    """Change that a trial's callbacks make to its model state."""
 
-    checkpoint: bytes | None = None  # the new state; None if it is unchanged
-    learning_rate: float | None = None  # None if anything else changed
+    checkpoint: bytes | None = None  # the new state; None if it did not change
+    learning_rate: float | None = None  # the new rate, if nothing else changed; else None
 
 
 class TrialCallbacks:
     """Copies of the user's callbacks for one trial.
 
-    Early stopping does not restore weights, because the best epoch of a trial is kept anyway.
-    ``ModelCheckpoint`` and ``CSVLogger`` write to a folder named after the trial.
+    ``EarlyStopping`` does not restore weights, because the state of a trial's best epoch is kept
+    anyway. ``ModelCheckpoint`` and ``CSVLogger`` write to a folder named after the trial.
 
     Args:
-        callbacks: The user's callbacks, from :func:`check_callbacks`.
+        callbacks: The user's callbacks, as returned by :func:`check_callbacks`.
         spec: The trial.
         metrics: The trial's built metrics, which define whether lower or higher is better.
-        first_epoch: Index of the first epoch; nonzero if the trial continues another one.
+        first_epoch: Index of the first epoch; nonzero if the trial continues another trial.
 
     Raises:
         ArgumentError: If a callback sets the learning rate of an optimizer that has a schedule.
@@ -91,13 +91,16 @@ class TrialCallbacks:
             self._build_model(spec.program)
 
     def begin(self, checkpoint: bytes) -> StateChange:
-        """Begin training and the first epoch; return what the callbacks changed in the state."""
+        """Begin training and the first epoch, and return what the callbacks changed.
+
+        ``checkpoint`` is the trial's initial model state.
+        """
         self.load(checkpoint)
         self._begin_training()
         return self.begin_epoch(0)
 
     def resume(self, snapshots: Sequence[Any]) -> None:
-        """Resume training from the snapshots that :meth:`take_snapshots` returned elsewhere."""
+        """Resume training from snapshots that :meth:`take_snapshots` returned before."""
         for each in self._callbacks:
             if isinstance(each, keras.callbacks.CSVLogger):
                 each.append = True
@@ -112,18 +115,23 @@ class TrialCallbacks:
             each.on_train_begin()
 
     def load(self, checkpoint: bytes) -> None:
-        """Load a state into the callbacks' model, if they need one."""
+        """Load a model state into the callbacks' model, if they need a model."""
         if self._variables is not None:
             self._variables.write(checkpoint)
             self._before = checkpoint
 
     @property
     def needs_model(self) -> bool:
-        """Whether the callbacks need a model, and so :meth:`load`."""
+        """Whether the callbacks need a model, so that :meth:`load` must be called."""
         return self._variables is not None
 
     def end_epoch(self, epoch: int, logs: Mapping[str, float]) -> tuple[bool, dict[str, float]]:
-        """End an epoch; return whether the callbacks stop the trial, and the metrics they add."""
+        """End an epoch; return whether the callbacks stop the trial, and the metrics they add.
+
+        Args:
+            epoch: Index of the epoch, counted from 0 at the trial's first epoch.
+            logs: Metrics of the epoch by name; names of validation metrics start with ``val_``.
+        """
         self._model.stop_training = False
         validation = {name[4:]: value for name, value in logs.items() if name.startswith("val_")}
         for each in self._callbacks:
@@ -136,18 +144,21 @@ class TrialCallbacks:
         return bool(self._model.stop_training), added
 
     def begin_epoch(self, epoch: int) -> StateChange:
-        """Begin an epoch; return what the callbacks changed since :meth:`load`."""
+        """Begin an epoch; return what the callbacks have changed since :meth:`load`.
+
+        ``epoch`` is its index, counted from 0 at the trial's first epoch.
+        """
         for each in self._callbacks:
             each.on_epoch_begin(self._first_epoch + epoch)
         return self._get_change()
 
     def finish(self, logs: Mapping[str, float]) -> None:
-        """Finish training: call ``on_train_end`` of every callback."""
+        """Finish training: call ``on_train_end`` of every callback with the metrics ``logs``."""
         for each in self._callbacks:
             each.on_train_end(dict(logs))
 
     def take_snapshots(self) -> list[dict[str, Any]]:
-        """Take a snapshot of every callback, in JSON types."""
+        """Return a snapshot of every callback, as JSON types."""
         return [take_snapshot(each) for each in self._callbacks]
 
     def _build_model(self, program: str) -> None:
@@ -181,25 +192,27 @@ class TrialCallbacks:
 
 
 class LearningRateSetter:
-    """Setter of the learning rate in states of one program, as callbacks would change it."""
+    """Setter of learning rates in one program's model states, as callbacks would set them."""
 
     def __init__(self, program: str) -> None:
         self._model = deserialize_model(program)
         self._variables = StateVariables(self._model)
 
     def apply(self, checkpoint: bytes, rate: float) -> bytes:
-        """Apply a learning rate to a state, and return the new state."""
+        """Return a copy of a model state with the learning rate ``rate``."""
         self._variables.write(checkpoint)
         self._model.optimizer.learning_rate = rate
         return self._variables.read()
 
 
 def check_callbacks(callbacks: Any) -> tuple[Callback, ...]:
-    """Check callbacks and return them as a tuple, without ``TerminateOnNaN``.
+    """Check callbacks, and return them as a tuple without any ``TerminateOnNaN``.
+
+    ``callbacks`` is a callback, or a list or tuple of callbacks.
 
     Raises:
         ArgumentError: If a callback is not a Keras callback, cannot be used in a search, must be
-            called for batches, or cannot be copied.
+            called for each batch, or cannot be copied.
     """
     listed = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
     # A loss that is not finite ends a trial anyway.
@@ -229,17 +242,17 @@ def _check_callback(callback: Any) -> None:
 
 
 def need_model(callbacks: Sequence[Callback]) -> bool:
-    """Return whether any callback may read or change the weights or the optimizer."""
+    """Return whether any callback may access the model's weights or optimizer."""
     return not all(type(each) in _MODEL_FREE for each in callbacks)
 
 
 def check_monitors(callbacks: Sequence[Callback], names: set[str]) -> None:
     """Check that the metrics that callbacks monitor are among ``names``.
 
-    Callbacks after a custom one are not checked, because it may add metrics.
+    Callbacks after a custom callback are not checked, because it may add metrics.
 
     Raises:
-        ArgumentError: If a metric does not exist.
+        ArgumentError: If a callback monitors a metric that is not in ``names``.
     """
     for each in callbacks:
         monitor = getattr(each, "monitor", None)
@@ -258,7 +271,7 @@ def _may_add_metrics(callback: Callback) -> bool:
 
 
 class _ModelStub:
-    """Placeholder for the model of callbacks that need none."""
+    """Placeholder for the model if no callback needs one."""
 
     def __init__(self, metrics: Sequence[Any]) -> None:
         self.metrics = list(metrics)
@@ -288,7 +301,7 @@ def _get_batch_hooks(callback: Callback) -> list[str]:
 
 
 def _get_learning_rate(model: Any) -> float | None:
-    """Return the optimizer's learning rate; None if it has a schedule."""
+    """Return the learning rate of a model's optimizer; None if it has a schedule."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     rate = compat.learning_rate_argument(optimizer)
     if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):

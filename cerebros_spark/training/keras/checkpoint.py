@@ -1,8 +1,9 @@
 """Conversion of model states to safetensors bytes and back, without pickle.
 
-Variables of one dtype are concatenated into one tensor, so that hundreds of small variables cost
-about as much as a few. The *layout*, a digest of the variables' dtypes and shapes, distinguishes
-the states of different networks.
+A model state consists of the values of a model's variables and its optimizer's variables. Variables
+of equal dtype are concatenated into one tensor, so that hundreds of small variables take about as
+long as a few. The *layout*, a digest of the variables' dtypes and shapes, distinguishes the states
+of different networks.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from cerebros_spark.training.keras.optimizer_support import build_optimizer
 
 
 class StateVariables:
-    """Variables of a model and its optimizer, with fast reads and writes.
+    """Fast access to the variables of a compiled model and its built optimizer.
 
     Keras' ``assign`` takes 60 µs per variable, and a Cerebros network has hundreds of variables.
     """
@@ -34,14 +35,14 @@ class StateVariables:
         self._layout = compute_layout(self._like)
 
     def read(self) -> bytes:
-        """Read the variables and return them as the bytes of a state."""
+        """Return the variables' values as the bytes of a model state."""
         tensors = [
             tf.raw_ops.ReadVariableOp(resource=v.handle, dtype=v.dtype) for v in self._variables
         ]
         return pack(list(map(_view, tensors)), self._layout)
 
     def write(self, data: bytes) -> None:
-        """Write the bytes of a state to the variables.
+        """Assign the values in the bytes of a model state to the variables.
 
         Raises:
             StoreError: If ``data`` is not a valid state of this model.
@@ -52,12 +53,12 @@ class StateVariables:
 
 
 def write_weights(model: keras.Model, data: bytes) -> None:
-    """Write the weights in a state to a model that need not be compiled.
+    """Assign the weights in a model state to a model, which need not be compiled.
 
-    They are the first variables of each dtype; those of the optimizer follow.
+    In the state, the weights are the first variables of each dtype; optimizer variables follow.
 
     Raises:
-        StoreError: If ``data`` is damaged, or has too few variables.
+        StoreError: If ``data`` is damaged, or contains too few values.
     """
     variables = [variable.value for variable in model.variables]
     dtypes = {str(np.dtype(v.dtype.as_numpy_dtype)): v.dtype.as_numpy_dtype for v in variables}
@@ -75,13 +76,13 @@ def write_weights(model: keras.Model, data: bytes) -> None:
 
 
 def get_initial_state(model: keras.Model) -> bytes:
-    """Return the current state of a compiled model; build its optimizer first if necessary."""
+    """Return a compiled model's current state; build its optimizer first if necessary."""
     build_optimizer(model)
     return StateVariables(model).read()
 
 
 def pack(arrays: Sequence[np.ndarray], layout: str) -> bytes:
-    """Pack variables into one safetensors file that contains their layout."""
+    """Pack variables into the bytes of a model state: safetensors with the layout as metadata."""
     flat: dict[str, list[np.ndarray]] = {}
     for array in arrays:
         flat.setdefault(str(array.dtype), []).append(np.ravel(array))
@@ -89,17 +90,17 @@ def pack(arrays: Sequence[np.ndarray], layout: str) -> bytes:
 
 
 def pack_flat(flat: Mapping[str, np.ndarray], layout: str) -> bytes:
-    """Pack the variables of each dtype, concatenated and keyed by its name, as safetensors."""
+    """Pack one flat array per dtype, by dtype name, into the bytes of a model state."""
     return bytes(save(dict(flat), metadata={"layout": layout}))
 
 
 def unpack(data: bytes, like: Sequence[Any], layout: str) -> list[np.ndarray]:
-    """Unpack the variables of a state as read-only arrays.
+    """Unpack the variables of a model state as read-only arrays.
 
     Args:
-        data: The state.
+        data: Bytes of the model state.
         like: Values with the expected shapes and dtypes, in order.
-        layout: The layout that the state must have.
+        layout: Layout that the state must have, from :func:`compute_layout`.
 
     Raises:
         StoreError: If ``data`` is not a valid state, or belongs to a different network.
@@ -116,12 +117,12 @@ def unpack(data: bytes, like: Sequence[Any], layout: str) -> list[np.ndarray]:
 
 
 def unpack_flat(data: bytes, dtypes: Mapping[str, np.dtype], layout: str) -> dict[str, np.ndarray]:
-    """Unpack the variables of a state as one read-only array for each dtype, by its name.
+    """Unpack the variables of a model state as one read-only flat array per dtype, by dtype name.
 
     Args:
-        data: The state.
-        dtypes: The expected dtypes, from :func:`get_dtypes`.
-        layout: The layout that the state must have.
+        data: Bytes of the model state.
+        dtypes: Expected dtypes, from :func:`get_dtypes`.
+        layout: Layout that the state must have, from :func:`compute_layout`.
 
     Raises:
         StoreError: If ``data`` is not a valid state, or belongs to a different network.
@@ -141,18 +142,18 @@ def unpack_flat(data: bytes, dtypes: Mapping[str, np.dtype], layout: str) -> dic
 
 
 def get_dtypes(like: Sequence[Any]) -> dict[str, np.dtype]:
-    """Return the different dtypes of variables, by name."""
+    """Return the distinct dtypes of variables or arrays, by name."""
     return {str(dtype): dtype for dtype in {np.dtype(value.dtype) for value in like}}
 
 
 def compute_layout(values: Sequence[Any]) -> str:
-    """Compute the layout of variables: a digest of their dtypes and shapes, in order."""
+    """Return the layout of variables or arrays: a digest of their dtypes and shapes, in order."""
     rows = (f"{i} {np.dtype(v.dtype)} {tuple(v.shape)}" for i, v in enumerate(values))
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 
 def _view(tensor: Any) -> np.ndarray:
-    """View a tensor as an array without a copy if NumPy has the dtype; otherwise copy it."""
+    """Return a tensor as an array: a view if NumPy itself has the dtype, otherwise a copy."""
     if np.dtype(tensor.dtype.as_numpy_dtype).isbuiltin == 1:
         return np.asarray(memoryview(tensor))
     return np.asarray(tensor.numpy())

@@ -1,4 +1,4 @@
-"""Checks that Keras objects can be rebuilt identically from their configurations."""
+"""Checks that models and other Keras objects can be rebuilt from their configurations."""
 
 from __future__ import annotations
 
@@ -26,7 +26,11 @@ _PLAIN = (bool, int, float, str, type(None))
 
 
 def check_compiled(model: keras.Model, config: Mapping[str, Any]) -> None:
-    """Reject losses and metrics that the compile configuration of a model does not reproduce.
+    """Reject losses and metrics that a model's compile configuration does not reproduce.
+
+    Args:
+        model: Compiled model.
+        config: Its compile configuration, from ``serialization.get_compile_config``.
 
     Raises:
         ArgumentError: If a setting of a loss or metric would change.
@@ -42,7 +46,9 @@ def check_compiled(model: keras.Model, config: Mapping[str, Any]) -> None:
 
 
 def check_layers(model: keras.Model, copy: keras.Model) -> None:
-    """Reject layers, regularizers and constraints that differ in a copy built from configurations.
+    """Reject layers, regularizers and constraints that differ from those of a rebuilt model.
+
+    ``copy`` is the model rebuilt from the configuration of ``model``.
 
     Raises:
         ArgumentError: If a setting differs.
@@ -59,9 +65,9 @@ def check_layers(model: keras.Model, copy: keras.Model) -> None:
 
 
 def check_no_lambda(config: Any) -> None:
-    """Reject lambdas in the configurations of models, layers or ``compile()``.
+    """Reject lambdas in a configuration of models, layers or ``compile()``.
 
-    Keras serializes lambdas as bytecode, and runs it only in processes that allow this.
+    Keras serializes lambdas as bytecode, and runs bytecode only in processes that allow this.
 
     Raises:
         TrialError: If ``config`` contains a lambda.
@@ -100,10 +106,10 @@ def check_partitioned_training(model: keras.Model) -> None:
 
 
 def check_same_settings(value: Any, copy: Any) -> None:
-    """Reject an object that differs from a copy built from its ``get_config()``.
+    """Reject an object that differs from ``copy``, which was built from its ``get_config()``.
 
-    Compares only the arguments of ``__init__`` that are stored in attributes of the same name, with
-    or without a leading underscore.
+    Only those ``__init__`` arguments are compared that both objects store as plain values, in an
+    attribute of the same name, with or without a leading underscore.
 
     Raises:
         ArgumentError: If an argument differs.
@@ -123,7 +129,11 @@ def check_same_settings(value: Any, copy: Any) -> None:
 
 
 def get_init_parameters(kind: type) -> set[str]:
-    """Return the names of a class's arguments, including those passed on to base classes."""
+    """Return the names of a class's ``__init__`` arguments, including those of base classes.
+
+    Arguments of base classes count if ``**kwargs`` passes them on. ``name`` and ``dtype`` are
+    omitted.
+    """
     names: set[str] = set()
     for each in kind.__mro__:
         if "__init__" not in vars(each) or each is object:
@@ -136,7 +146,7 @@ def get_init_parameters(kind: type) -> set[str]:
 
 
 def _get_settings(value: Any) -> dict[str, Any]:
-    """Return the ``__init__`` arguments that an object stores as plain values, by name."""
+    """Return an object's ``__init__`` arguments that are stored as plain values, by name."""
     attributes = {**vars(value), **compat.function_arguments(value)}
     settings = {}
     for name in get_init_parameters(type(value)):
@@ -170,7 +180,7 @@ def _flatten(value: Any) -> Iterator[Any]:
 def _find_lambdas(
     node: Any, layer: tuple[str, str] = ("", ""), argument: str = ""
 ) -> Iterator[tuple[str, str, str]]:
-    """Yield the layer's class, the layer's name and the argument's name for each lambda."""
+    """Yield the layer's class and name and the argument's name for each lambda."""
     if isinstance(node, list | tuple):
         for value in node:
             yield from _find_lambdas(value, layer, argument)

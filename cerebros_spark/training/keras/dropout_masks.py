@@ -1,7 +1,7 @@
-"""Masks of ``Dropout`` layers from 16 random bits for each value.
+"""Dropout masks from 16 random bits per value.
 
-TensorFlow draws 32 bits and converts them to a fraction. In a small network, that takes as long as
-a product of matrices.
+For ``Dropout`` layers, TensorFlow draws 32 bits per value and converts them to a fraction. In a
+small network, this takes as long as a matrix product.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _LEAST, _GREATEST = -(2**15), 2**15 - 1
 
 
 def draw_short_masks(model: Any) -> None:
-    """Let the ``Dropout`` layers of a model draw 16 bits for each value.
+    """Make a model's ``Dropout`` layers draw 16 random bits per value.
 
     The probability that a value is dropped differs from the layer's rate by less than 1e-5. Call
-    this before the model is traced. Layers of derived classes are kept.
+    this before the model is traced. Layers of derived classes do not change.
     """
     for layer in flatten_layers(model):
         if type(layer) is layers.Dropout and 0 < layer.rate < 1:
@@ -29,12 +29,12 @@ def draw_short_masks(model: Any) -> None:
 
 
 def drop(layer: Any, inputs: Any, rate: Any) -> Any:
-    """Drop values of a tensor with a probability, and scale the others, as ``Dropout`` does.
+    """Return a tensor with random values set to 0 and the others scaled, as ``Dropout`` does.
 
     Args:
-        layer: The layer, whose generator draws the mask.
+        layer: The ``Dropout`` layer, whose seed generator and noise shape are used.
         inputs: Tensor of any shape.
-        rate: The probability, a number or a tensor, below 1.
+        rate: Probability that a value is dropped, less than 1: a number or a scalar tensor.
     """
     values = tf.convert_to_tensor(inputs)
     sizes = layer.noise_shape or [None] * len(values.shape)
@@ -56,5 +56,5 @@ def drop(layer: Any, inputs: Any, rate: Any) -> Any:
 
 
 def _call(layer: Any, inputs: Any, training: Any = False) -> Any:
-    """Do what ``Dropout.call`` does."""
+    """Apply a ``Dropout`` layer; replaces ``Dropout.call``."""
     return drop(layer, inputs, layer.rate) if training else inputs

@@ -1,8 +1,8 @@
-"""Products of ``EinsumDense`` layers that add nothing up, as plain multiplications.
+"""Plain multiplications for ``EinsumDense`` layers whose equations sum over no axis.
 
-TensorFlow computes every einsum by products of matrices. Where each value is only multiplied by a
-weight, these are thousands of products of single numbers, and take some twenty times as long. The
-weights, and what the layer computes, stay the same.
+TensorFlow computes every einsum by matrix products. If each value is only multiplied by a weight,
+these are thousands of 1 × 1 products, which take about twenty times as long as one elementwise
+multiplication. The layer's weights and results stay the same.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from cerebros_spark.compat.keras import flatten_layers
 
 
 def multiply_without_sums(model: Any) -> None:
-    """Let the ``EinsumDense`` layers of a model that add nothing up multiply their inputs.
+    """Make a model's ``EinsumDense`` layers without sums use elementwise multiplication.
 
-    Call this before the model is traced. Layers of derived classes, and quantized ones, are kept.
+    Call this before the model is traced. Quantized layers and those of derived classes do not
+    change.
     """
     for layer in flatten_layers(model):
         if type(layer) is layers.EinsumDense and layer.dtype_policy.quantization_mode is None:
@@ -29,10 +30,10 @@ def multiply_without_sums(model: Any) -> None:
 
 
 def _find_axes(equation: str) -> tuple[list[int | None], list[int | None]] | None:
-    """Find the axis of the input, and of the kernel, for each axis of the output.
+    """Return the input axis and the kernel axis that correspond to each output axis.
 
-    Returns:
-        None in place of an axis to broadcast; None for an equation with sums, or with an ellipsis.
+    In these lists, None is an axis to broadcast. The result is None if the equation has sums or an
+    ellipsis.
     """
     operands, _, output = equation.replace(" ", "").partition("->")
     names = [*operands.split(","), output]
@@ -53,7 +54,7 @@ def _call(
     inputs: Any,
     training: Any = None,
 ) -> Any:
-    """Do what ``EinsumDense.call`` does."""
+    """Apply a layer without sums; replaces ``EinsumDense.call``."""
     x, kernel = tf.convert_to_tensor(inputs), tf.convert_to_tensor(layer.kernel)
     if x.dtype != kernel.dtype:  # Keras converts them to a common one
         return layers.EinsumDense.call(layer, inputs)
@@ -64,7 +65,7 @@ def _call(
 
 
 def _arrange(tensor: Any, axes: list[int | None]) -> Any:
-    """Bring the axes of a tensor into order, with new ones of size 1."""
+    """Transpose a tensor to the order of ``axes``, and insert an axis of size 1 for each None."""
     order = [axis for axis in axes if axis is not None]
     if order != sorted(order):
         tensor = tf.transpose(tensor, order)

@@ -1,8 +1,8 @@
-"""Update of all small weights of a network as one vector.
+"""Optimizer updates of all small weights of a network as one vector.
 
-A Keras optimizer updates each variable with a dozen operations or more. On a small weight, an
-operation takes longer to start than to run, and even longer to trace. Elementwise rules give the
-same results if they are applied to one vector of all small weights.
+A Keras optimizer updates each variable with a dozen or more operations. For a small weight, an
+operation takes longer to start than to run, and even longer to trace. Elementwise update rules give
+the same results if they are applied to one vector of all small weights.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _OFF = {"use_ema": False, "gradient_accumulation_steps": None, "loss_scale_facto
 
 
 class FlatUpdates:
-    """Replacement of an optimizer's updates of small weights in a traced loop of steps.
+    """Replacement for an optimizer's updates of small weights in a traced loop of steps.
 
-    :meth:`begin` and :meth:`end` are traced before and after the loop. In between, vectors hold the
-    optimizer's slots of small weights, and the slot variables do not change. Custom models and
-    custom optimizers might read these, so their updates are not replaced.
+    Call :meth:`begin` and :meth:`end` before and after the loop while it is traced. In between,
+    vectors hold the optimizer slots of small weights, and the slot variables do not change. Custom
+    models and optimizers might read these variables, so their updates are not replaced.
 
     Args:
-        model: A compiled model with a built optimizer.
+        model: Compiled model with a built optimizer.
     """
 
     def __init__(self, model: Any) -> None:
@@ -55,22 +55,22 @@ class FlatUpdates:
 
     @property
     def nbytes(self) -> int:
-        """Size of the vectors in bytes."""
+        """Total size of the vectors, in bytes."""
         return sum(flat.nbytes for flat in self._flats)
 
     def begin(self) -> None:
-        """Begin flat updates: copy the optimizer's slots to the vectors."""
+        """Begin flat updates: copy the optimizer's slot variables to the vectors."""
         for flat in self._flats:
             flat.begin()
 
     def end(self) -> None:
-        """End flat updates: copy the vectors back to the optimizer's slots."""
+        """End flat updates: copy the vectors back to the optimizer's slot variables."""
         for flat in self._flats:
             flat.end()
 
 
 class _Flat:
-    """Optimizer, with a second one of its class that updates all small weights as a vector."""
+    """Optimizer, and a second one of the same class that updates all small weights as a vector."""
 
     def __init__(self, part: Any) -> None:
         self._part = part
@@ -112,7 +112,7 @@ class _Flat:
                 slot.assign(value)
 
     def _update(self, gradients: Sequence[Any], variables: Sequence[Any], rate: Any) -> None:
-        """Update variables, in place of Keras' ``_backend_update_step``."""
+        """Update the variables; replaces the optimizer's ``_backend_update_step``."""
         by_key = {
             compat.variable_key(self._part, variable): (gradient, variable)
             for gradient, variable in zip(gradients, variables, strict=True)
@@ -132,7 +132,7 @@ class _Flat:
     def _spread(
         self, assign: Callable[[Any, Any], None], targets: Sequence[Any]
     ) -> Callable[[Any, Any], None]:
-        """Wrap ``assign`` so that an assignment to the vector changes ``targets`` instead."""
+        """Return ``assign``, changed to assign to ``targets`` if it is called for the vector."""
 
         def spread(variable: Any, value: Any) -> None:
             if variable is not self._vector:

@@ -1,8 +1,8 @@
-"""Update of each large weight in one pass over memory.
+"""Optimizer updates of large weights in one pass over memory.
 
-A Keras optimizer updates each weight with a dozen operations that read and write all of it. For
-millions of values this takes longer than the gradient. TensorFlow has the same rules as single
-operations.
+A Keras optimizer updates each weight with a dozen operations, each of which reads or writes the
+whole weight. For millions of values, this takes longer than computing the gradient. TensorFlow has
+the same update rules as single operations.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from keras import optimizers
 from cerebros_spark.compat import keras as compat
 from cerebros_spark.training.keras.optimizer_support import flatten_optimizer
 
-#: Weights with more values than this are large.
+#: Number of values above which a weight is large.
 LARGE = 2**14
 # Maximum relative difference of a moment from Keras'.
 _TOLERANCE = 2e-5
@@ -28,13 +28,13 @@ _Update = Callable[[Any, Any, Any], None]
 
 
 def update_large_in_one_pass(optimizer: Any) -> None:
-    """Make Adam, AdamW and SGD update large weights by single operations.
+    """Make Adam, AdamW and SGD update each large weight by a single operation.
 
     Other optimizers, and those with ``amsgrad``, do not change. The arithmetic is that of Keras
     except for the weight of a new gradient in Adam's moments, ``1 - beta``, which is rounded
-    differently: for a ``beta_2`` of 0.999 in float32 it is smaller by 1/77,000. The learning rate
-    and epsilon compensate for that. If the difference would exceed 1/50,000, as for a ``beta_2``
-    of 0.9995, Keras' operations remain.
+    differently. With a ``beta_2`` of 0.999 in float32, it is smaller by 1/77,000 of its value,
+    for which the learning rate and epsilon compensate. If the relative difference would exceed
+    1/50,000, as with a ``beta_2`` of 0.9995, Keras' operations are kept.
     """
     for part in flatten_optimizer(optimizer):
         kind = type(part)
@@ -52,7 +52,7 @@ def _update(
     variable: Any,
     rate: Any,
 ) -> None:
-    """Update a variable, in place of Keras' ``update_step``."""
+    """Update a variable by ``rule`` if it is large, otherwise by Keras' ``update_step``."""
     plain = variable.value if isinstance(variable, keras.Variable) else variable
     large = math.prod(plain.shape) > LARGE and plain.dtype in (tf.float32, tf.float64)
     if not large or not isinstance(gradient, tf.Tensor) or not _is_close(part, plain.dtype):
@@ -88,7 +88,7 @@ def _adam(part: Any, index: int, weight: Any, gradient: Any, rate: Any) -> None:
 
 
 def _compute_moment_ratio(beta: float, step: Any, dtype: tf.DType) -> Any:
-    """Compute the ratio of the operation's moment to Keras', for constant gradients."""
+    """Return the ratio of the operation's moment to Keras' moment for constant gradients."""
     ours, theirs = (
         1 - tf.pow(tf.constant(1 - each, tf.float64), step)
         for each in _get_gradient_weights(beta, dtype)
@@ -97,14 +97,14 @@ def _compute_moment_ratio(beta: float, step: Any, dtype: tf.DType) -> Any:
 
 
 def _is_close(part: Any, dtype: tf.DType) -> bool:
-    """Return whether the operation's moments are close enough to Keras'."""
+    """Return whether the operation's moments are close enough to Keras' moments."""
     betas = (getattr(part, name, 0.0) for name in ("beta_1", "beta_2"))
     weights = (_get_gradient_weights(beta, dtype) for beta in betas)
     return all(abs(ours / theirs - 1) < _TOLERANCE for ours, theirs in weights)
 
 
 def _get_gradient_weights(beta: float, dtype: tf.DType) -> tuple[float, float]:
-    """Return the weight of a new gradient in a moment: in the operation, and in Keras."""
+    """Return a new gradient's weight in a moment: in TensorFlow's operation, then in Keras."""
     kind = dtype.as_numpy_dtype
     return float(kind(1) - kind(beta)), float(kind(1 - beta))
 

@@ -1,4 +1,4 @@
-"""Mean loss of the members of a network whose output is the mean of them, as TabM's."""
+"""Mean of the members' losses, for networks such as TabM that output the members' mean."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ from typing import Any
 import keras
 from keras import ops
 
-#: How outputs follow from the mean of the members, and so what is added to the loss: ``"linear"``
-#: outputs with a squared error, or ``"sigmoid"`` or ``"softmax"`` with a cross-entropy.
+#: Activations applied to the mean of the members. They determine what is added to the loss:
+#: ``"linear"`` is for a squared error, ``"sigmoid"`` and ``"softmax"`` are for a cross-entropy.
 ACTIVATIONS = ("linear", "sigmoid", "softmax")
 
 
 @keras.saving.register_keras_serializable(package="cerebros_spark")
 class MemberLosses(keras.layers.Layer):
-    """Identity that makes the loss of the members' mean, in training, the mean of their losses.
+    """Identity layer that makes a network train on the mean of its members' losses.
 
-    A network with members that share weights must learn by the mean of the losses of its members
-    (TabM, arXiv 2410.24210, section 3.3), but Keras sees the mean of the members alone. The
-    difference does not depend on the labels: for squared errors it is the variance of the members,
-    and for cross-entropies the mean of their log-partition functions less that of their mean. This
-    layer adds the difference to the loss.
+    A network whose members share weights must minimize the mean of the members' losses (TabM, arXiv
+    2410.24210, section 3.3), but Keras computes the loss of the members' mean. The difference does
+    not depend on the labels. For squared errors, it is the variance of the members. For
+    cross-entropies, it is the mean of the members' log-partition functions minus the log-partition
+    function of their mean. In training, this layer adds the difference to the loss.
 
     Args:
         activation: One of :data:`ACTIVATIONS`, applied to the mean of the members.
-        scale: Factor of the difference, for each output value. In half precision, a variance times
-            that of the label may be infinite: give the layer the dtype of ``floatx``.
-        name: Name of the layer.
+        scale: Factors by which the difference is multiplied, one per output value. In half
+            precision, the members' variance times the label's variance may be infinite: give the
+            layer the dtype of ``floatx``.
+        name: Name of the layer; None for a default name.
         **options: Other arguments of ``keras.layers.Layer``.
     """
 
@@ -39,7 +40,10 @@ class MemberLosses(keras.layers.Layer):
         self.scale = scale
 
     def call(self, members: Any, training: bool | None = None) -> Any:
-        """Return the members, of shape ``(rows, members, outputs)``, as they are."""
+        """Return ``members (rows, members, outputs)`` unchanged.
+
+        If ``training`` is true, add the difference to the loss.
+        """
         if training:
             self.add_loss(self._compute_difference(members))
         return members
@@ -59,14 +63,14 @@ class MemberLosses(keras.layers.Layer):
         return ops.logsumexp(logits, axis=-1, keepdims=True)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments."""
+        """Return the constructor's arguments."""
         return {**super().get_config(), "activation": self.activation, "scale": self.scale}
 
 
 def remove_member_losses(program: str) -> str:
-    """Replace :class:`MemberLosses` by Keras' identity in a program, for export.
+    """Replace :class:`MemberLosses` with Keras' ``Identity`` in a program, for export.
 
-    Without this package, Keras cannot find the class.
+    An environment without this package cannot load the class.
     """
     description = json.loads(program)
     if __name__ not in description["imports"]:

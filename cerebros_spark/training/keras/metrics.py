@@ -1,8 +1,8 @@
 """Metrics of a whole epoch, computed from the metric variables of its units of work.
 
 A weighted mean of the partitions' RMSE or AUC is not the RMSE or AUC of all rows. Keras' metrics
-keep sums and counts in their variables, so the variables are added up, and Keras computes the
-result once.
+store sums and counts in their variables, so the variables are added up over the partitions, and
+Keras computes the result once.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from cerebros_spark.training.keras.trainer import build_metrics
 
 @keras.saving.register_keras_serializable(package="cerebros_spark")
 class OneHotLabels(keras.metrics.Metric):
-    """Wrapper of a metric that needs one-hot labels, for a network trained on class indices.
+    """Wrapper for a metric that needs one-hot labels, in a network trained on class indices.
 
     The wrapper has the name, variables and value of the wrapped metric.
 
     Args:
         metric: A built-in Keras metric that needs one-hot labels.
-        num_classes: Number of classes, which is the width of the output.
+        num_classes: Number of classes, which equals the width of the output.
     """
 
     def __init__(self, metric: keras.metrics.Metric, num_classes: int) -> None:
@@ -45,12 +45,18 @@ class OneHotLabels(keras.metrics.Metric):
         self._direction = metric_direction(metric)
 
     def one_hot(self, y_true: Any) -> Any:
-        """Return class indices ``(rows,)`` or ``(rows, 1)`` as one-hot ``(rows, num_classes)``."""
+        """Convert class indices ``(rows,)`` or ``(rows, 1)`` to one-hot ``(rows, num_classes)``."""
         numbers = keras.ops.reshape(keras.ops.cast(y_true, "int32"), (-1,))
         return keras.ops.one_hot(numbers, self.num_classes)
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Update the wrapped metric with a batch of class indices and predictions."""
+        """Update the wrapped metric with a batch.
+
+        Args:
+            y_true: Class indices, ``(rows,)`` or ``(rows, 1)``.
+            y_pred: Predictions, ``(rows, num_classes)``.
+            sample_weight: Weights of the rows; None for equal weights.
+        """
         self.metric.update_state(self.one_hot(y_true), y_pred, sample_weight)
 
     def result(self) -> Any:
@@ -62,21 +68,21 @@ class OneHotLabels(keras.metrics.Metric):
         self.metric.reset_state()
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments in JSON types."""
+        """Return the constructor's arguments as JSON types."""
         metric = keras.saving.serialize_keras_object(self.metric)
         return {"metric": metric, "num_classes": self.num_classes}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> OneHotLabels:
-        """Create the metric from a configuration."""
+        """Create the wrapper from a configuration that :meth:`get_config` returned."""
         return cls(keras.saving.deserialize_keras_object(config["metric"]), config["num_classes"])
 
 
 def remove_one_hot_labels(program: str) -> str:
     """Remove the :class:`OneHotLabels` metrics from a program, for export.
 
-    Without this package, Keras cannot find the class, and from class indices it would compute
-    wrong values of the wrapped metrics.
+    An environment without this package cannot load the class, and would compute wrong values of the
+    wrapped metrics from class indices.
     """
     return json.dumps(_remove_one_hot_labels(json.loads(program)))
 
@@ -94,10 +100,10 @@ def _is_one_hot_labels(node: Any) -> bool:
 
 
 def build_scoring_model(program: str, y: Sequence[Any]) -> keras.Model:
-    """Build an identity model with the outputs, losses and metrics of a program.
+    """Build an identity model with a program's outputs, losses and metrics.
 
-    The metrics are built for labels like ``y``: for each output, at least one row of shape
-    ``(rows, width)``.
+    Its inputs are the predictions. The metrics are built for labels like ``y``, which has one array
+    ``(rows, width)`` per output, with at least one row.
     """
     description = json.loads(program)
     inputs, outputs = [], []
@@ -115,14 +121,14 @@ def build_scoring_model(program: str, y: Sequence[Any]) -> keras.Model:
 
 
 class MetricsMerger:
-    """Merger that adds up the metric variables of units and computes the metrics.
+    """Merger that adds up the metric variables of units of work and computes the metrics.
 
-    One merger serves all trials with the same outputs and compile configuration, apart from the
+    One merger serves all trials with equal outputs and equal compile configurations, except for the
     optimizer (see :func:`get_merger_key`).
 
     Args:
-        program: The program of any of these trials.
-        labels: Shape of one row and dtype of the labels, per output.
+        program: Program of any of these trials.
+        labels: For each output, the shape of one row's label and the labels' dtype.
         custom_objects: Custom losses and metrics by name; None if there are none.
     """
 
@@ -140,12 +146,12 @@ class MetricsMerger:
 
     @property
     def names(self) -> set[str]:
-        """Names of the metrics, as in the logs of ``model.fit``."""
+        """Metric names, as in the logs of ``model.fit``."""
         return set(self._model.get_metrics_result())
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of each metric's value, by name of the metric; ``()`` for a scalar."""
+        """Shape of each metric's value, by metric name; ``()`` for a scalar."""
         return {
             name: tuple(keras.ops.shape(value))
             for name, value in self._model.get_metrics_result().items()
@@ -153,17 +159,17 @@ class MetricsMerger:
 
     @property
     def metrics(self) -> list[Any]:
-        """Built metrics of the model; one of them contains those of ``compile()``."""
+        """Built metrics of the model; one of them contains the metrics passed to ``compile()``."""
         return list(self._model.metrics)
 
     def merge(self, reported: Sequence[Sequence[MetricVariables]]) -> list[dict[str, float]]:
-        """Merge the metric variables of each epoch and return the epoch's metrics by name.
+        """Merge each epoch's metric variables; return one dict of metrics by name per epoch.
 
         Args:
-            reported: For each epoch, the metric variables of all its units.
+            reported: For each epoch, the metric variables of all its units of work.
 
         Raises:
-            ArgumentError: If the units report metrics that are not in the compile configuration.
+            ArgumentError: If a unit reports metrics that are not in the compile configuration.
         """
         for variables in itertools.chain.from_iterable(reported):
             if len(variables) != len(self._variables):
@@ -186,7 +192,7 @@ class MetricsMerger:
 
     @functools.cached_property
     def _compiled(self) -> Callable[[Any], dict[str, Any]] | None:
-        """Graph that computes Keras' metrics, many times faster; None with custom metrics."""
+        """Graph that computes the metrics many times faster; None if there are custom metrics."""
         if not all(_is_builtin(metric) for metric in _flatten_metrics(self._model.metrics)):
             return None
         totals = tf.TensorSpec((None, sum(self._sizes)), tf.float64)
@@ -197,7 +203,7 @@ class MetricsMerger:
         return compiled
 
     def _compute_each(self, totals: Any) -> dict[str, Any]:
-        """Compute each metric, ``(epochs,)``, from totals ``(epochs, size) float64``."""
+        """Compute each metric, ``(epochs,)``, from ``totals (epochs, size) float64``."""
         signature = {
             name: tf.TensorSpec(value.shape, value.dtype)
             for name, value in self._compute(totals[0]).items()
@@ -216,7 +222,7 @@ class MetricsMerger:
         return {name: float(value) for name, value in self._model.get_metrics_result().items()}
 
     def _split(self, total: Any) -> Iterator[tuple[Any, Any]]:
-        """Split totals ``(size,) float64``; yield each metric variable with its value."""
+        """Split ``total (size,) float64``; yield each metric variable with its value."""
         parts = tf.split(total, self._sizes)
         for variable, part in zip(self._variables, parts, strict=True):
             yield variable, tf.cast(tf.reshape(part, variable.shape), variable.dtype)
@@ -234,7 +240,7 @@ def get_merger_key(program: str) -> str:
 
 
 def check_additive(model: Any) -> None:
-    """Reject metrics with variables that cannot be added up over partitions.
+    """Reject metrics whose variables cannot be added up over partitions.
 
     Built-in metrics are additive. A custom metric must derive from ``keras.metrics.Mean`` or
     ``Sum``, or set ``additive = True``.
@@ -267,7 +273,7 @@ def _flatten_metrics(metrics: Sequence[Any]) -> list[Any]:
 
 
 def _get_passed_metrics(model: Any) -> list[Any]:
-    """Return the metrics passed to ``compile()``, which Keras assigns only at the first step."""
+    """Return the metrics passed to ``compile()``, which the model has only after its first step."""
     config = model.get_compile_config()
     passed = [config.get("metrics"), config.get("weighted_metrics")]
     flat = keras.tree.flatten(keras.saving.deserialize_keras_object(passed))

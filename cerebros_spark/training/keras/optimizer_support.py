@@ -1,4 +1,4 @@
-"""Checks of optimizers before training, and setup that their configurations do not contain."""
+"""Optimizer checks before training, and optimizer setup that Keras' configurations omit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cerebros_spark.core.errors import ArgumentError
 
 
 def flatten_optimizer(optimizer: Any) -> list[Any]:
-    """Return an optimizer, followed by the optimizers that it wraps."""
+    """Return an optimizer, followed by all optimizers that it wraps, also indirectly."""
     wrapped = getattr(optimizer, "inner_optimizer", None)
     inner = [] if wrapped is None else [wrapped]
     if type(optimizer).__name__ == "MultiOptimizer":  # not in the oldest supported Keras
@@ -22,7 +22,7 @@ def flatten_optimizer(optimizer: Any) -> list[Any]:
 
 
 def scale_gradients(optimizer: Any, scale: float) -> None:
-    """Make an optimizer multiply the loss by a constant before its gradient is computed."""
+    """Make an optimizer multiply the loss by ``scale`` before its gradient is computed."""
     if scale == 1.0:
         return
     scale_loss = optimizer.scale_loss
@@ -30,7 +30,7 @@ def scale_gradients(optimizer: Any, scale: float) -> None:
 
 
 def build_optimizer(model: keras.Model) -> None:
-    """Build the optimizer of a model, unless it was built before."""
+    """Build a compiled model's optimizer, unless it is already built."""
     # Some optimizers create their variables again when they are built twice.
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
@@ -41,7 +41,7 @@ def check_optimizer(optimizer: Any, variables: Sequence[Any]) -> None:
 
     Args:
         optimizer: The optimizer.
-        variables: Variables of the network, which the optimizer may reference.
+        variables: The network's variables, which the optimizer may reference.
 
     Raises:
         ArgumentError: If the optimizer cannot be serialized, keeps state outside its variables, or
@@ -114,11 +114,15 @@ def _find_variables(value: Any) -> Iterator[Any]:
 
 
 def find_weight_decay_exclusions(optimizer: Any, variables: Sequence[Any]) -> list[list[int]]:
-    """Find the variables without weight decay, which Keras' configurations omit.
+    """Find the variables that are excluded from weight decay, which Keras' configurations omit.
+
+    Args:
+        optimizer: The optimizer.
+        variables: The network's trainable variables.
 
     Returns:
-        For each optimizer of :func:`flatten_optimizer`, indices into the network's trainable
-        ``variables``. Empty if no variable is excluded.
+        For each optimizer of :func:`flatten_optimizer`, the indices of its excluded variables. The
+        list is empty if no variable is excluded.
     """
     exclusions = [
         [i for i, v in enumerate(variables) if not compat.uses_weight_decay(part, v)]
@@ -130,7 +134,7 @@ def find_weight_decay_exclusions(optimizer: Any, variables: Sequence[Any]) -> li
 def exclude_from_weight_decay(
     optimizer: Any, variables: Sequence[Any], exclusions: Sequence[Sequence[int]]
 ) -> None:
-    """Exclude variables from weight decay, as :func:`find_weight_decay_exclusions` found them."""
+    """Exclude the variables that :func:`find_weight_decay_exclusions` found from weight decay."""
     for part, positions in zip(flatten_optimizer(optimizer), exclusions, strict=False):
         part.exclude_from_weight_decay(var_list=[variables[i] for i in positions])
 
@@ -138,8 +142,8 @@ def exclude_from_weight_decay(
 def update_without_replicas(optimizer: Any) -> None:
     """Make an optimizer update variables without summing gradients across replicas (no all-reduce).
 
-    Keras sums them only on TensorFlow, even if there is one replica. The sum is a custom gradient,
-    which TensorFlow keeps with its whole graph until the process ends.
+    On TensorFlow, Keras computes the sum even for a single replica. The sum is a custom gradient,
+    which TensorFlow keeps in memory with its whole graph until the process ends.
     """
     for part in flatten_optimizer(optimizer):
         compat.apply_without_replicas(part)

@@ -1,4 +1,4 @@
-"""Dropout and weight decay that fall over the steps of a trial."""
+"""Dropout rates and weight decay that decrease over a trial's training steps."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from cerebros_spark.training.keras.schedules import CosLog4
 
 
 class FadingRegularization:
-    """Dropout rates and weight decay of a model, which follow the schedule of its optimizer.
+    """Dropout rates and weight decay that follow the schedule of a model's optimizer.
 
-    Nothing changes if the optimizer has no schedule with ``fades=True``.
+    The model does not change unless its optimizer has a ``CosLog4`` schedule with ``fades=True``.
 
     Args:
-        model: A compiled model, not yet traced.
+        model: Compiled model, not yet traced.
     """
 
     def __init__(self, model: Any) -> None:
@@ -38,7 +38,7 @@ class FadingRegularization:
 
     @contextlib.contextmanager
     def step(self) -> Iterator[None]:
-        """Set the weight decay of the step that is traced or run within the context."""
+        """Return a context manager in which steps run or traced use the scheduled weight decay."""
         decays = [part.weight_decay for part, _ in self._fading]
         for part, schedule in self._fading:
             if part.weight_decay is not None:
@@ -51,7 +51,7 @@ class FadingRegularization:
 
 
 def _make_call(layer: Any, get_factor: Callable[[], Any]) -> Callable[..., Any]:
-    """Make a layer's ``call`` with a dropout rate that is multiplied by a factor."""
+    """Return a ``call`` for a Dropout layer that multiplies its rate by ``get_factor()``."""
 
     def call(inputs: Any, training: bool = False) -> Any:
         if not training:

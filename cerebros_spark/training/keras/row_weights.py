@@ -1,4 +1,4 @@
-"""Weight of each row in a step: its sample weight times the weight of its class."""
+"""Row weights in training: each row's sample weight times its class weight."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import tensorflow as tf
 
 
 def read_class_weights(program: Mapping[str, Any]) -> np.ndarray | None:
-    """Read the class weights of a parsed program, float32, by class index; None if it has none.
+    """Return a parsed program's class weights by class index; None if it has no class weights.
 
-    The last weight is 1 and applies to all higher class indices.
+    The result is ``(classes + 1,) float32``. Its last value is 1, and applies to all higher class
+    indices.
     """
     by_class = program.get("class_weight")
     if by_class is None:
@@ -24,9 +25,14 @@ def read_class_weights(program: Mapping[str, Any]) -> np.ndarray | None:
 
 
 def add_row_weights(data: tuple[Any, ...], class_weights: np.ndarray | None) -> tuple[Any, ...]:
-    """Add row weights ``(rows,)``, once per output, to a batch ``(x, y[, sample weights])``.
+    """Return the batch ``(x, y[, sample weights])`` as ``(x, y, row weights)``.
 
-    Returns ``(x, y)`` if there are neither sample weights nor class weights.
+    Row weights ``(rows,)`` combine sample and class weights, and are repeated for each output. If
+    there are neither sample nor class weights, the result is ``(x, y)``.
+
+    Args:
+        data: The batch.
+        class_weights: Result of :func:`read_class_weights`; None to use only sample weights.
     """
     x, y, *given = data
     weights = compute_row_weights(y, given[0] if given else None, class_weights)
@@ -36,12 +42,12 @@ def add_row_weights(data: tuple[Any, ...], class_weights: np.ndarray | None) -> 
 
 
 def compute_row_weights(y: Any, sample_weights: Any, class_weights: np.ndarray | None) -> Any:
-    """Compute the weight of each row ``(rows,)``; None if neither kind of weights is given.
+    """Return each row's weight, ``(rows,)``, or None if there are no weights of either kind.
 
     Args:
         y: Labels ``(rows, width)``; class weights require a single output.
-        sample_weights: ``(rows,)``, or None.
-        class_weights: From :func:`read_class_weights`, or None.
+        sample_weights: Sample weights ``(rows,)``; None if there are none.
+        class_weights: Result of :func:`read_class_weights`; None if there are none.
     """
     if class_weights is None:
         return sample_weights
@@ -50,7 +56,7 @@ def compute_row_weights(y: Any, sample_weights: Any, class_weights: np.ndarray |
 
 
 def _get_class_indices(y: Any) -> Any:
-    """Return class indices ``(rows,) int32``, from indices ``(rows, 1)`` or one-hot labels."""
+    """Return class indices ``(rows,) int32`` of index labels ``(rows, 1)`` or one-hot labels."""
     if y.shape[-1] != 1:
         return tf.argmax(y, axis=-1, output_type=tf.int32)
     return tf.cast(tf.round(tf.squeeze(y, axis=-1)), tf.int32)

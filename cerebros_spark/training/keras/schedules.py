@@ -1,4 +1,7 @@
-"""Learning rate schedules over the steps of a trial, which its optimizer counts across hops."""
+"""Learning rate schedules over all training steps of a trial.
+
+The optimizer counts these steps, and continues when the trial moves to another worker.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,17 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="cerebros_spark")
 class CosLog4(keras.optimizers.schedules.LearningRateSchedule):
-    """Schedule with four cosine cycles of growing length, each of which ends at a rate of 0.
+    """Learning rate schedule of four cosine cycles of growing length, each from 0 back to 0.
 
-    The rate at the share ``t`` of all steps is ``rate * (1 - cos(2π·log2(1 + 15·t))) / 2``
-    (arXiv 2407.04491, section 3). The valleys at t = 1/15, 3/15, 7/15 and 1 are annealed networks.
+    After a fraction ``t`` of all steps, the rate is ``rate * (1 - cos(2π·log2(1 + 15·t))) / 2``
+    (arXiv 2407.04491, section 3). It is 0 at t = 1/15, 3/15, 7/15 and 1, where the network is
+    annealed.
 
     Args:
         rate: Maximum learning rate.
-        steps: Number of training steps of the trial.
-        fades: Whether dropout rates and weight decay fall to 0 in the second half of the steps, by
-            a half cosine (table B.1 of the paper).
+        steps: Total number of the trial's training steps.
+        fades: Whether dropout rates and weight decay decrease to 0 along a half cosine in the
+            second half of the steps (table B.1 of the paper).
     """
 
     def __init__(self, rate: float, steps: int, fades: bool = False) -> None:
@@ -35,7 +39,10 @@ class CosLog4(keras.optimizers.schedules.LearningRateSchedule):
         return self.rate * 0.5 * (1 - ops.cos(angle))
 
     def get_regularization(self, step: Any) -> Any:
-        """Return the factor of dropout rates and weight decay in a step, from 1 to 0."""
+        """Return the factor for dropout rates and weight decay at a step, counted from 0.
+
+        It is 1 in the first half of the steps, and decreases to 0 in the second half.
+        """
         late = ops.maximum(2 * self._get_share(step), 1.0) - 1
         return 0.5 * (1 + ops.cos(math.pi * late))
 
@@ -43,18 +50,18 @@ class CosLog4(keras.optimizers.schedules.LearningRateSchedule):
         return ops.minimum(ops.cast(step, "float32") / ops.cast(self.steps, "float32"), 1.0)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments."""
+        """Return the constructor's arguments."""
         return {"rate": self.rate, "steps": self.steps, "fades": self.fades}
 
 
 @keras.saving.register_keras_serializable(package="cerebros_spark")
 class WarmCosine(keras.optimizers.schedules.LearningRateSchedule):
-    """Schedule that rises linearly and then falls by a half cosine to 0.
+    """Learning rate schedule that rises linearly and then decreases to 0 along a half cosine.
 
     Args:
         rate: Maximum learning rate.
-        steps: Number of training steps of the trial.
-        warm_up: Share of the steps in which the rate rises, at least 0 and less than 1.
+        steps: Total number of the trial's training steps.
+        warm_up: Fraction of the steps in which the rate rises, at least 0 and less than 1.
     """
 
     def __init__(self, rate: float, steps: int, warm_up: float = 0.0) -> None:
@@ -71,11 +78,12 @@ class WarmCosine(keras.optimizers.schedules.LearningRateSchedule):
         return self.rate * ops.where(share < self.warm_up, share / self.warm_up, fall)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments."""
+        """Return the constructor's arguments."""
         return {"rate": self.rate, "steps": self.steps, "warm_up": self.warm_up}
 
 
-#: Names of the numbers of each schedule, by the name under which it is registered.
+#: Names of each schedule's numeric arguments that trials of one structure may differ in, by the
+#: name under which Keras registers the schedule.
 SCHEDULES = {
     "cerebros_spark>CosLog4": ("rate", "steps"),
     "cerebros_spark>WarmCosine": ("rate", "steps"),
@@ -83,9 +91,9 @@ SCHEDULES = {
 
 
 def remove_schedule(model: keras.Model) -> None:
-    """Compile a model with a new optimizer without schedule, if its schedule is one of these.
+    """Recompile a model with a constant learning rate, if its schedule is one of this module's.
 
-    Keras alone can then load the model.
+    The rate is the schedule's maximum. Keras can then load the model without this package.
     """
     config = model.get_compile_config()
     optimizer = config.get("optimizer") if config else None

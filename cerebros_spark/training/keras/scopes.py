@@ -19,7 +19,7 @@ _lock = threading.RLock()
 
 @contextlib.contextmanager
 def custom_object_scope(custom_objects: Mapping[str, Any] | None) -> Iterator[None]:
-    """Register custom layers, losses and metrics with Keras within the context.
+    """Return a context manager that registers custom layers, losses and metrics with Keras.
 
     Args:
         custom_objects: Classes and functions by name; None if there are none.
@@ -34,7 +34,7 @@ def custom_object_scope(custom_objects: Mapping[str, Any] | None) -> Iterator[No
 
 @contextlib.contextmanager
 def dtype_policy_scope(policy: Any) -> Iterator[None]:
-    """Set Keras' default dtype policy of this thread within the context; None keeps it."""
+    """Return a context manager that sets this thread's default dtype policy; None keeps it."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(before if policy is None else policy)
     try:
@@ -45,10 +45,11 @@ def dtype_policy_scope(policy: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def seeded_initializers(seed: int) -> Iterator[None]:
-    """Seed Keras' initializers within the context, then restore Python's global generator.
+    """Return a context manager that seeds Keras' initializers.
 
-    An initializer without a seed draws one from that generator. A lock prevents threads that build
-    models at the same time (``LocalBackend`` workers and the driver) from sharing its stream.
+    An initializer without a seed draws one from Python's global generator, whose state is restored
+    afterwards. A lock prevents threads that build models at the same time (``LocalBackend`` workers
+    and the driver) from sharing its random stream.
     """
     with _lock:
         before = random.getstate()
@@ -61,10 +62,10 @@ def seeded_initializers(seed: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def tracing_scope(model: keras.Model) -> Iterator[None]:
-    """Protect the tracing of a model with mixed precision from threads that build models.
+    """Return a context manager that keeps other threads from building models during tracing.
 
-    Keras keeps the current compute dtype per process, and ``clear_session()`` in another thread
-    would reset it. Has no effect on models with a single dtype.
+    Keras stores the current compute dtype per process, and ``clear_session()`` in another thread
+    would reset it. This matters only with mixed precision, so there is no lock for other models.
     """
     is_mixed = any(layer.compute_dtype != layer.variable_dtype for layer in flatten_layers(model))
     with _lock if is_mixed else contextlib.nullcontext():

@@ -1,6 +1,7 @@
-"""Conversion of compiled Keras models and their objects to JSON and back, without pickle or code.
+"""Conversion of compiled Keras models and other Keras objects to JSON and back, without pickle.
 
-The driver serializes a model once as a *program*, from which every worker builds the same model.
+The driver serializes a model once as a *program*, a JSON string without code, from which every
+worker builds the same model.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ def serialize_model(model: keras.Model, class_weight: Mapping[int, float] | None
     Args:
         model: The model.
         class_weight: Weight of each class in the training loss, by class index, as in
-            ``keras.Model.fit``; omitted classes have weight 1. None for no class weights.
+            ``keras.Model.fit``; omitted classes have weight 1. None if there are no class weights.
 
     Returns:
-        JSON of the architecture, compile configuration, outputs and settings that Keras omits.
+        JSON with the architecture, compile configuration, outputs and settings that Keras omits.
 
     Raises:
         TrialError: If the model is not compiled, or cannot be written as JSON.
-        ArgumentError: If the configuration does not reproduce the optimizer, a loss or a metric,
+        ArgumentError: If the configuration would not reproduce the optimizer, a loss or a metric,
             or if a layer cannot be trained partition by partition.
     """
     if not getattr(model, "compiled", False):
@@ -70,11 +71,11 @@ def serialize_model(model: keras.Model, class_weight: Mapping[int, float] | None
 
 
 def set_gradient_scale(program: str, scale: float) -> str:
-    """Return a program in which the gradient of the loss is multiplied by a constant.
+    """Return a copy of a program that multiplies the loss gradient by a constant.
 
-    It does not change the reported loss. An optimizer such as Adam, whose updates do not depend on
-    the scale of the gradients, then meets gradients of about 1, whatever the unit of the labels:
-    its epsilon is negligible, and the squares of the gradients are finite.
+    The reported loss does not change. The scale is meant for optimizers such as Adam, whose updates
+    do not depend on the size of the gradients. With gradients of about 1, whatever unit the labels
+    have, their epsilon is negligible, and the squared gradients are finite.
     """
     return f'{program[:-1]}, "gradient_scale": {json.dumps(float(scale))}}}'
 
@@ -82,8 +83,8 @@ def set_gradient_scale(program: str, scale: float) -> str:
 def deserialize_model(program: str) -> keras.Model:
     """Deserialize a program to a compiled model with a built optimizer and new weights.
 
-    The model has the dtype policy of the program, independent of the policy of this process. Custom
-    layers, losses and metrics must be registered in a module that can be imported here, or be in a
+    The model has the program's dtype policy, whatever the policy of this process is. Custom layers,
+    losses and metrics must be registered by a module that can be imported here, or be in a
     ``custom_object_scope``.
 
     Raises:
@@ -104,8 +105,8 @@ def deserialize_model(program: str) -> keras.Model:
 def serialize_object(value: Any) -> Any:
     """Serialize a Keras object, or a list, tuple or dict of such objects, with all arguments.
 
-    Keras omits some arguments of its losses and metrics, for example the ``delta`` of ``Huber``, so
-    that a copy would have the default.
+    Keras omits some arguments of its losses and metrics, such as the ``delta`` of ``Huber``. A copy
+    would then have the default value.
     """
     config = keras.saving.serialize_keras_object(value)
     _complete(value, config)
@@ -113,9 +114,10 @@ def serialize_object(value: Any) -> Any:
 
 
 def get_compile_config(model: keras.Model) -> dict[str, Any]:
-    """Return the arguments of a model's ``compile()``, serialized with all of their own arguments.
+    """Return the serialized arguments of a model's ``compile()``.
 
-    Also adds ``auto_scale_loss``, which Keras' configuration omits.
+    The result includes what Keras' configuration omits: some arguments of losses and metrics, and
+    ``auto_scale_loss``.
     """
     config: dict[str, Any] = model.get_compile_config()
     arguments = compat.compile_arguments(model)
@@ -129,7 +131,7 @@ def get_compile_config(model: keras.Model) -> dict[str, Any]:
 
 
 def _complete(value: Any, config: Any) -> None:
-    """Add the arguments that Keras omits to the configuration of a value, in place."""
+    """Add the arguments that Keras omits to the configuration ``config`` of ``value``, in place."""
     if isinstance(value, Mapping) and isinstance(config, dict):
         for name in value.keys() & config.keys():
             _complete(value[name], config[name])
@@ -146,8 +148,8 @@ def _complete(value: Any, config: Any) -> None:
 def import_custom_modules(description: Mapping[str, Any]) -> Iterator[None]:
     """Import the modules of a parsed program's custom objects, and explain Keras' lookup errors.
 
-    A missing module alone is not an error, because its objects may be in a
-    ``custom_object_scope``.
+    This is a context manager; the caller deserializes the program within it. A missing module alone
+    is not an error, because its objects may be in a ``custom_object_scope``.
 
     Raises:
         TrialError: If Keras cannot find a custom object within the context.
@@ -172,7 +174,7 @@ def import_custom_modules(description: Mapping[str, Any]) -> Iterator[None]:
 
 
 def find_registered_objects(program: str) -> dict[str, Any]:
-    """Find the custom classes and functions of a program that are registered here, by name."""
+    """Return a program's custom classes and functions that Keras knows in this process, by name."""
     description = json.loads(program)
     registered = {}
     for node in iterate_dicts([description["architecture"], description["compile"]]):
@@ -183,7 +185,7 @@ def find_registered_objects(program: str) -> dict[str, Any]:
 
 
 def iterate_dicts(node: Any) -> Iterator[dict[str, Any]]:
-    """Iterate over all dicts in a configuration, an outer dict before its inner ones."""
+    """Yield all dicts in a nested configuration, each before the dicts that it contains."""
     if isinstance(node, dict):
         yield node
     for value in node.values() if isinstance(node, dict) else node:
@@ -200,7 +202,7 @@ def _find_custom_modules(config: Any) -> Iterator[str]:
 
 
 def _shorten_error(error: BaseException) -> str:
-    """Shorten an error to its first line, or to the reason if Keras asks for ``get_config``."""
+    """Return an error's first line, or advice if a class lacks ``get_config``."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     match = re.match(r"Object (\w+) was created by passing", lines[0]) if lines else None
     if match:

@@ -1,6 +1,7 @@
-"""Structure of a program: what its traced steps depend on, without names and numbers.
+"""Structure of a program: everything that its traced steps depend on, except names and numbers.
 
-Trials of the same structure share one traced program, which is given the numbers of each.
+Numbers are the weight decay and the numeric arguments of learning rate schedules. Trials with equal
+structures share one traced program, to which each trial's numbers are assigned.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ _VALUES = frozenset({"class_name", "dtype", "module", "registered_name"})
 
 
 def get_structure(program: str, batch_size: int) -> str | None:
-    """Return the structure of a program as text; None if it has custom code.
+    """Return a program's structure as a string; None if the program has custom code.
 
-    Layers are renamed in their order, because Keras numbers the names of all layers in a process.
-    Initializers are left out, because weights come from a checkpoint.
+    Layers are renamed in order, because Keras numbers all layers of a process in their names.
+    Initializers are omitted, because weights come from a checkpoint.
     """
     description = json.loads(program)
     if not set(description["imports"]) <= {schedules.__name__, member_losses.__name__}:
@@ -53,17 +54,20 @@ def get_structure(program: str, batch_size: int) -> str | None:
 
 
 def read_numbers(program: str) -> _Numbers:
-    """Return the numbers of a program: weight decay, and those of its schedule."""
+    """Return a program's numbers: its schedule's numeric arguments, then any weight decay.
+
+    The result is empty if the optimizer has no schedule of this package.
+    """
     config = _get_optimizer_config(json.loads(program))
     return tuple(float(owner[key]) for owner, key in _find_numbers(config))
 
 
 class NumberVariables:
-    """Variables in place of the numbers of a compiled model's optimizer.
+    """Variables that replace the numbers (see :func:`read_numbers`) in a compiled optimizer.
 
     Args:
-        model: A compiled model, deserialized from ``program`` and not yet traced.
-        program: The program.
+        model: Compiled model, deserialized from ``program`` and not yet traced.
+        program: The program, as JSON.
     """
 
     def __init__(self, model: Any, program: str) -> None:
@@ -77,7 +81,7 @@ class NumberVariables:
             setattr(part if owner is config else schedule, key, variable)
 
     def assign(self, numbers: _Numbers) -> None:
-        """Assign the numbers of a program of the same structure."""
+        """Assign the numbers of a program with the same structure, from :func:`read_numbers`."""
         for variable, number in zip(self._variables, numbers, strict=True):
             variable.assign(number)
 
@@ -89,7 +93,7 @@ def _get_optimizer_config(description: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _find_numbers(config: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
-    """Find the numbers in an optimizer's configuration, if it has one of our schedules."""
+    """Return the dict and key of each number, if the optimizer has one of our schedules."""
     schedule = config.get("learning_rate")
     if not isinstance(schedule, dict) or schedule.get("registered_name") not in SCHEDULES:
         return []
@@ -100,7 +104,7 @@ def _find_numbers(config: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
 
 
 def _clean(node: Any, names: Mapping[str, str], is_name: bool = False) -> Any:
-    """Rename layers where they are named, and leave out initializers."""
+    """Return a configuration with layers renamed, also in references, and without initializers."""
     if isinstance(node, dict):
         return {
             key: _clean(value, names, key in _NAMES or (is_name and key not in _VALUES))

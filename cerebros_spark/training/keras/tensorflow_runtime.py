@@ -1,4 +1,4 @@
-"""Setup of TensorFlow in a process, before its first use."""
+"""Setup of TensorFlow and Keras in a process, before their first use."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _STARTUP_LINE = re.compile(
 # Packages that Keras and KerasTuner import if they are installed.
 _UNUSED = ("matplotlib", "scipy", "sklearn")
 
-#: GPUs of this process, as in CUDA_VISIBLE_DEVICES; None until they are set.
+#: GPUs that this process may use, as in CUDA_VISIBLE_DEVICES; None until they are set.
 visible_gpus: str | None = None
 
 _lock = threading.RLock()
@@ -45,7 +45,7 @@ _deferred: _Settings | None = None
 
 
 def disable_determinism() -> None:
-    """Disable deterministic operations in this process."""
+    """Disable deterministic TensorFlow operations in this process, and drop deferred settings."""
     global _deferred
     with _lock:
         if _deferred is None:
@@ -54,10 +54,10 @@ def disable_determinism() -> None:
 
 
 def check_keras_backend() -> None:
-    """Check that Keras uses, or would use, the TensorFlow backend in this process.
+    """Check that Keras uses, or will use once it is imported, the TensorFlow backend.
 
     Raises:
-        ArgumentError: If Keras uses another backend than TensorFlow.
+        ArgumentError: If Keras uses a backend other than TensorFlow.
     """
     backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
     keras = sys.modules.get("keras")
@@ -73,10 +73,10 @@ def check_keras_backend() -> None:
 def prepare_tensorflow() -> None:
     """Set the environment variables that TensorFlow and Keras read when they are imported.
 
-    No variable prevents TensorFlow 2.21 from printing that a machine has no CUDA drivers.
+    TensorFlow 2.21 still prints that a machine has no CUDA drivers; no variable prevents that.
 
     Raises:
-        ArgumentError: If Keras uses another backend than TensorFlow.
+        ArgumentError: If Keras uses a backend other than TensorFlow.
     """
     check_keras_backend()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -90,13 +90,13 @@ def load_tensorflow(*, owns_process: bool = False, others: Sequence[str] = ()) -
 
     Args:
         owns_process: Whether this process runs a command or a daemon of this package, instead of a
-            user's script. It then hides lines of the native library that no variable prevents, and
-            Keras does without the packages that only its plots and its wrappers for scikit-learn
-            use, which take a third of the time of the import. They can be imported afterwards.
-        others: Modules to import with them, under the same conditions.
+            user's script. If so, startup messages of TensorFlow's native library are hidden, and
+            Keras is imported without packages that only its plots and its scikit-learn wrappers
+            use, because they take a third of the import time. They can be imported afterwards.
+        others: Names of further modules to import in the same way.
 
     Raises:
-        ArgumentError: If Keras uses another backend than TensorFlow.
+        ArgumentError: If Keras uses a backend other than TensorFlow.
     """
     global _deferred
     check_keras_backend()
@@ -118,7 +118,7 @@ def load_tensorflow(*, owns_process: bool = False, others: Sequence[str] = ()) -
 
 @contextlib.contextmanager
 def _hide_packages(names: Sequence[str]) -> Iterator[None]:
-    """Let imports of packages that are not imported yet fail within the context."""
+    """Return a context manager in which packages that are not imported yet cannot be imported."""
     hidden = [name for name in names if name not in sys.modules]
     for name in hidden:
         sys.modules[name] = None  # type: ignore[assignment]  # as Python's documentation has it
@@ -131,7 +131,10 @@ def _hide_packages(names: Sequence[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _hide_startup_lines() -> Iterator[None]:
-    """Hide TensorFlow's startup lines within the context; print all other lines at its end."""
+    """Return a context manager that hides TensorFlow's startup lines on standard error.
+
+    It prints all other lines at the end of the context.
+    """
     sys.stderr.flush()
     stream = os.dup(2)
     with tempfile.TemporaryFile() as captured:
@@ -156,20 +159,22 @@ def configure(
     *,
     defer: bool = False,
 ) -> None:
-    """Configure TensorFlow's threads, GPUs and determinism. GPU memory is allocated as needed.
+    """Configure TensorFlow's threads, GPUs and determinism in this process.
+
+    GPU memory is allocated as needed.
 
     Args:
-        threads: Number of threads of an operation, and of parallel operations, per worker.
-        gpus: Addresses of this process' GPUs, as ``nvidia-smi`` numbers them; other GPUs are
-            hidden. None to hide no GPU. CUDA reads the addresses once, so a process keeps its
-            first GPUs.
+        threads: Number of threads within one operation, and number of parallel operations per
+            worker.
+        gpus: GPUs that this process may use, as numbered by ``nvidia-smi``; all others are hidden.
+            None to hide no GPU. CUDA reads these numbers once, so a process keeps its first GPUs.
         deterministic: Whether operations must give bit-identical results each time.
         workers: Number of workers in this process.
-        defer: Whether not to import TensorFlow yet. A trainer that needs it calls
-            :func:`load_tensorflow`, which applies the settings.
+        defer: If True and TensorFlow is not imported yet, do not import it. The settings are
+            applied when a trainer calls :func:`load_tensorflow`.
 
     Raises:
-        ArgumentError: If Keras uses another backend than TensorFlow.
+        ArgumentError: If Keras uses a backend other than TensorFlow.
     """
     global _deferred
     if gpus is not None:
@@ -205,7 +210,7 @@ def _apply(settings: _Settings) -> None:
 
 
 def _hide_other_gpus(gpus: Sequence[str]) -> None:
-    """Hide all GPUs but the given ones from CUDA, which must not have started yet."""
+    """Hide all GPUs except the given ones from CUDA, which must not be in use yet."""
     global visible_gpus
     wanted = ",".join(gpus)
     if visible_gpus is not None and visible_gpus != wanted:

@@ -1,7 +1,7 @@
 """Training of one Keras model, with one compiled call for all steps of a unit of work.
 
-Nothing is retraced between visits: rows stay in memory as tensors, and a new state only sets
-variables.
+Steps are not traced again for each unit: rows are passed as tensors, and loading a model state only
+assigns variables.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ _KEPT_BYTES = 256 * 2**20
 
 _GRAPH_BYTES_PER_VARIABLE = 100_000  # measured for traced steps of a small network
 
-#: Per chunk of a shard, its tensors (x, y, sample weights if any) and the order of the rows.
+#: For each chunk of a shard, its tensors (x, y, sample weights if any) and the order of its rows.
 _TensorChunks = Iterator[tuple[tuple[Any, ...], np.ndarray]]
 
 
 class KerasTrainer:
-    """Trainer of single Keras models, which share the tensors of resident shards.
+    """Trainer of single Keras models, which share the tensors of shards kept in memory.
 
     Args:
-        eager: Whether steps run operation by operation instead of in a traced graph. Each step is
-            slower, but breakpoints in custom layers work, and nothing is traced.
+        eager: Whether to run steps operation by operation instead of tracing them to a graph. Steps
+            are then slower, but breakpoints in custom layers work.
     """
 
     resident = True
@@ -76,7 +76,11 @@ class KerasTrainer:
         )
 
     def open(self, specs: Sequence[TrialSpec]) -> SharedProgram:
-        """Open the program of a single trial; trials of the same structure share its graphs."""
+        """Open the program of a single trial; trials with equal structures share its graphs.
+
+        Raises:
+            ArgumentError: If there is more than one trial.
+        """
         if len(specs) != 1:
             raise ArgumentError(f"this trainer runs one trial at a time, but got {len(specs)}")
         spec = specs[0]
@@ -93,9 +97,9 @@ class KerasTrainer:
         return SharedProgram(program, spec)
 
     def _keep(self, structure: str, program: KerasProgram) -> None:
-        """Keep a program for later trials, and remove those opened least recently beyond a size.
+        """Keep a program for later trials, and drop the least recently opened beyond a total size.
 
-        Trials with one of our schedules are of a few structures, and of several folds.
+        Trials with one of our schedules have few different structures, and may have several folds.
         """
         self._kept.pop(structure, None)
         self._kept[structure] = program
@@ -107,7 +111,10 @@ class KerasTrainer:
                 self._loose.add(self._kept.pop(key))
 
     def release_memory(self, trial_ids: Sequence[str]) -> None:
-        """Release graphs and kernels of all evicted programs, about a megabyte per trial."""
+        """Release the graphs and kernels of all evicted programs, about a megabyte per trial.
+
+        ``trial_ids`` is not used.
+        """
         if not self._loose:
             return  # a collection takes longer than a unit of a small network
         # Graphs are in reference cycles.
@@ -130,10 +137,10 @@ class KerasTrainer:
 
 
 class SharedProgram:
-    """Program of one trial, which shares model and graphs with others of its structure.
+    """Program of one trial, which shares model and graphs with trials of equal structure.
 
     Attributes:
-        nbytes: Estimated memory of the shared program in bytes.
+        nbytes: Estimated memory use of the shared program, in bytes.
     """
 
     def __init__(self, program: KerasProgram, spec: TrialSpec) -> None:
@@ -144,45 +151,55 @@ class SharedProgram:
 
     @property
     def is_loaded(self) -> bool:
-        """Whether the shared program holds the state of this trial."""
+        """Whether the shared program currently holds this trial's model state."""
         return self._program.user is self
 
     @property
     def traces(self) -> int:
-        """Number of times that a step was traced, for any trial of the structure."""
+        """Number of times that a step was traced for any trial that shares the program."""
         return self._program.traces
 
     @property
     def steps(self) -> int:
-        """Number of steps run so far, for any trial of the structure."""
+        """Number of steps run so far for all trials that share the program."""
         return self._program.steps
 
     def load(self, checkpoints: Sequence[bytes]) -> None:
-        """Load the state of the trial."""
+        """Load the trial's model state, the only item of ``checkpoints``."""
         self._program.user = None
         self._program.assign_numbers(self._numbers)
         self._program.load(checkpoints)
         self._program.user = self
 
     def train(self, shard: ShardData, seeds: Sequence[int]) -> list[MetricVariables]:
-        """Train on each row of the shard once in each pass, in orders drawn from the seed."""
+        """Train on all rows of the shard once per pass; return the metric variables.
+
+        The number of passes is the trial's ``passes``. Each pass has another row order, drawn from
+        the only item of ``seeds``.
+        """
         return self._program.train(shard, seeds, self._passes)
 
     def evaluate(self, shard: ShardData) -> list[MetricVariables]:
-        """Evaluate once on each row of the shard; the state does not change."""
+        """Evaluate once on all rows of the shard, and return the metric variables.
+
+        The model state does not change.
+        """
         return self._program.evaluate(shard)
 
     def predict(self, x: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Predict an array ``(rows, ...)`` per output from an array ``(rows, ...)`` per input."""
+        """Return one array ``(rows, ...)`` of predictions per output.
+
+        ``x`` has one array ``(rows, ...)`` per input.
+        """
         return self._program.predict(x)
 
     def dump(self) -> list[bytes]:
-        """Dump the state of the trial."""
+        """Return the trial's current model state, as a list of one checkpoint."""
         return self._program.dump()
 
 
 class KerasProgram:
-    """One Keras model, built and traced once, for many units of work."""
+    """One Keras model, built and traced once, that runs many units of work."""
 
     def __init__(
         self,
@@ -222,25 +239,28 @@ class KerasProgram:
 
     @property
     def steps(self) -> int:
-        """Number of steps run so far."""
+        """Number of training and evaluation steps run so far."""
         return int(self._steps.numpy())
 
     def assign_numbers(self, numbers: tuple[float, ...]) -> None:
-        """Assign the numbers of a trial of this structure."""
+        """Assign a trial's numbers, which ``structure.read_numbers`` returned, to the optimizer."""
         self._number_variables.assign(numbers)
 
     def load(self, checkpoints: Sequence[bytes]) -> None:
-        """Load the state of the trial."""
+        """Load a trial's model state, the only item of ``checkpoints``."""
         self._variables.write(checkpoints[0])
 
     def dump(self) -> list[bytes]:
-        """Dump the state of the trial."""
+        """Return the current model state, as a list of one checkpoint."""
         return [self._variables.read()]
 
     def train(
         self, shard: ShardData, seeds: Sequence[int], passes: int = 1
     ) -> list[MetricVariables]:
-        """Train on each row of the shard once in each pass, in orders drawn from the seed."""
+        """Train on all rows of the shard once per pass; return the metric variables.
+
+        Each pass has another row order, drawn from the only item of ``seeds``.
+        """
         seed = seeds[0]
         for number, generator in enumerate(self._generators):
             generator.assign(np.array([derive_seed(seed, "generator", number), 0], np.uint32))
@@ -248,11 +268,13 @@ class KerasProgram:
         return self._run("train_step", self._train_step, shard, order, passes)
 
     def evaluate(self, shard: ShardData) -> list[MetricVariables]:
-        """Evaluate once on each row of the shard; the state does not change.
+        """Evaluate once on all rows of the shard, and return the metric variables.
+
+        The model state does not change.
 
         Raises:
-            ArgumentError: If a layer changes a weight in evaluation, because the result would then
-                depend on which partitions this worker has evaluated before.
+            ArgumentError: If a layer changes a weight during evaluation, because the result would
+                then depend on the partitions that this worker has evaluated before.
         """
         kept = self._generators
         if "test_step" not in self._loops:  # checked once
@@ -272,7 +294,10 @@ class KerasProgram:
         return metrics
 
     def predict(self, x: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Predict an array ``(rows, ...)`` per output from an array ``(rows, ...)`` per input."""
+        """Return one array ``(rows, ...)`` of predictions per output.
+
+        ``x`` has one array ``(rows, ...)`` per input.
+        """
         rows, parts = self._rows_per_prediction, []
         for start in range(0, len(x[0]), rows):
             inputs = [
@@ -286,7 +311,7 @@ class KerasProgram:
 
     @functools.cached_property
     def _rows_per_prediction(self) -> int:
-        """Number of rows of a prediction step: enough for speed, and few enough for memory."""
+        """Number of rows per prediction step: enough to be fast, and few enough for memory."""
         widest = max(_list_widths(self._model), default=1)
         return max(_MIN_ROWS, min(_MAX_ROWS, _VALUES_PER_STEP // widest))
 
@@ -294,7 +319,7 @@ class KerasProgram:
     def _predict(self) -> Any:
         """Compiled inference function for any number of rows.
 
-        Keras' ``predict`` has more overhead per batch than a small network has work.
+        For a small network, the overhead of Keras' ``predict`` takes longer than the computation.
         """
 
         def predict(inputs: list[Any]) -> list[Any]:
@@ -335,7 +360,7 @@ class KerasProgram:
         self._check_logs(self._model.test_step(add_row_weights(data, None)))
 
     def _check_logs(self, logs: Any) -> None:
-        """Raise ArgumentError if a custom step returns values besides the compiled metrics."""
+        """Raise ArgumentError if a custom step returns values other than the compiled metrics."""
         known = keras.Model.get_metrics_result(self._model)
         extra = sorted(set(_list_names(logs)) - set(known))
         if extra:
@@ -346,7 +371,7 @@ class KerasProgram:
             )
 
     def _check_loss(self, step: str) -> None:
-        """Raise ArgumentError if a custom step does not record the loss, which would read as 0."""
+        """Raise ArgumentError if a custom step does not record the loss, which would then be 0."""
         is_custom = getattr(type(self._model), step) is not getattr(keras.Model, step)
         if is_custom and float(compat.loss_tracker(self._model).count.numpy()) == 0:
             raise ArgumentError(
@@ -355,7 +380,7 @@ class KerasProgram:
             )
 
     def _make_loop(self, step: Callable[[Any], Any], data: tuple[Any, ...]) -> Any:
-        """Make a function, compiled unless eager, that runs the step on each batch in order."""
+        """Return a function, compiled unless eager, that runs ``step`` on all batches in order."""
 
         def loop(data: tuple[Any, ...], order: Any, batch_size: Any) -> None:
             self.traces += bool(tf.inside_function())
@@ -391,10 +416,10 @@ class KerasProgram:
         return scoped(compiled.get_concrete_function)
 
     def _weigh_losses_by_rows(self) -> None:
-        """Make the loss of each output a mean over rows, if there are several outputs.
+        """Make each output's reported loss a mean over rows, if there are several outputs.
 
-        Keras weights a batch by its size only if that is known during tracing. Here it is unknown,
-        so a small last batch would count as much as a full one.
+        Keras weights a batch by its size only if the size is known during tracing. Here it is
+        unknown, so a small last batch would count as much as a full batch.
         """
         compiled = compat.compiled_loss(self._model)
         for tracker in compiled.metrics if compiled is not None else ():
@@ -411,7 +436,7 @@ def _make_spec(tensor: Any) -> tf.TensorSpec:
 
 
 def _list_names(logs: Any) -> Iterator[str]:
-    """Yield the metric names in the logs of a step, including those in nested dicts."""
+    """Yield the metric names in a step's logs, including those in nested dicts."""
     for name, value in logs.items() if isinstance(logs, dict) else ():
         if isinstance(value, dict):
             yield from _list_names(value)
@@ -420,7 +445,7 @@ def _list_names(logs: Any) -> Iterator[str]:
 
 
 def _list_widths(model: Any) -> Iterator[int]:
-    """Yield the number of values per row of each tensor in a network."""
+    """Yield, for each tensor in a network, its number of values per row."""
     for layer in compat.flatten_layers(model):
         for node in compat.inbound_nodes(layer):
             for tensor in node.output_tensors:
@@ -429,9 +454,9 @@ def _list_widths(model: Any) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _clear_layer_losses(model: Any) -> Iterator[None]:
-    """Clear the losses that layers add while a graph is traced within the context.
+    """Return a context manager that finally clears the losses that layers added during tracing.
 
-    Layers keep these tensors until their next call, and the tensors would keep the graph alive.
+    Layers keep these tensors until their next call, and the tensors would keep the graph in memory.
     """
     try:
         yield
@@ -442,9 +467,14 @@ def _clear_layer_losses(model: Any) -> Iterator[None]:
 def build_metrics(model: Any, x: Any, y: Any) -> None:
     """Build the variables of a model's loss and metrics without running the network.
 
-    Keras creates them in the first step. Inside ``tf.function`` that would trace the step twice,
-    and a search over small networks spends most of its time on tracing. The losses of layers have
-    no variables, so the compiled loss is enough; it is None if layers add the whole loss.
+    Keras would create them in the first step. Inside ``tf.function``, the step would then be traced
+    twice, and a search over small networks spends most of its time on tracing. Losses that layers
+    add have no variables, so only the compiled loss is built, if there is one.
+
+    Args:
+        model: Compiled model.
+        x: Input tensors with at least one row: one tensor, or a list if there are several inputs.
+        y: Label tensors with at least one row, likewise.
     """
     one_row = tf.nest.map_structure(lambda value: value[:1], (x, y))
     outputs = [tf.zeros((1, *tensor.shape[1:]), tensor.dtype) for tensor in model.outputs]
@@ -457,7 +487,7 @@ def build_metrics(model: Any, x: Any, y: Any) -> None:
 
 
 def read_metric_variables(model: Any) -> MetricVariables:
-    """Read the values of a model's metric variables, those of the loss first."""
+    """Return the values of a model's metric variables, with the loss first."""
     return tuple(
         tuple(np.ravel(variable.numpy()).astype(float).tolist())
         for variable in model.metrics_variables
@@ -465,7 +495,7 @@ def read_metric_variables(model: Any) -> MetricVariables:
 
 
 def _to_tensors(chunk: Chunk) -> tuple[Any, ...]:
-    """Convert a chunk to ``(x, y[, sample weights])``; x and y are lists if there are several."""
+    """Convert a chunk to tensors ``(x, y[, sample weights])``; several x or y form a list."""
     x = [tf.constant(array) for array in chunk.x]
     y = [tf.constant(array) for array in chunk.y]
     weights = () if chunk.weights is None else (tf.constant(chunk.weights),)

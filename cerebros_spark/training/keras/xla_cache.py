@@ -1,4 +1,4 @@
-"""Cache of XLA-compiled programs, shared by the processes of a user on one machine."""
+"""Cache of XLA-compiled programs, shared by all processes of a user on one machine."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _UID_MULTIPLE = 2**17  # reached in at most 30 ms; more than a process uses befo
 
 @functools.cache
 def enable_xla_cache() -> None:
-    """Enable XLA's persistent cache, in a folder of this user.
+    """Enable XLA's persistent cache, in a folder of the current user.
 
-    Call this before TensorFlow is imported. A folder that ``TF_XLA_FLAGS`` already names is kept.
-    Cached programs that were not used for 30 days are deleted.
+    Call this before TensorFlow is imported. If ``TF_XLA_FLAGS`` already names a cache folder, it is
+    kept. Otherwise, cached programs that were not used for 30 days are deleted.
     """
     flags = os.environ.get(_FLAGS, "")
     if _DIRECTORY in flags:
@@ -73,7 +73,7 @@ def _prepare_folder() -> Path:
 
 
 def _describe_machine() -> str:
-    """Describe what a compiled program depends on: TensorFlow, XLA's flags and the CPU."""
+    """Return a string of all that compiled programs depend on: TensorFlow, XLA's flags, the CPU."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

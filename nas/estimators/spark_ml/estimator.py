@@ -31,18 +31,19 @@ _HEADS = {"classification": ak.ClassificationHead, "regression": ak.RegressionHe
 
 
 class CerebrosEstimator(Estimator, SearchParams, DefaultParamsReadable, DefaultParamsWritable):
-    """Estimator that searches for the best network for a DataFrame, on its cluster.
+    """Spark ML estimator that searches for the best network for a DataFrame, on its cluster.
 
     The columns need no ``StringIndexer`` and no ``VectorAssembler``: the search learns the encoding
     of ``featuresCols`` from the training rows, and indexes the classes of ``labelCol`` in ascending
     order. Rows without a label are left out, with a warning.
 
     Args:
-        search: Function that takes the estimator and returns a ``HyperHyperModel``, for spaces,
-            graphs, tuner options and everything else without a parameter. It may bind a tuner; the
-            estimator binds the resources. It replaces ``problemType``, ``tuner``, ``objective``,
-            ``maxTrials``, ``projectName`` and ``seed``. Copies keep it, but an estimator with it
-            cannot be saved. None builds the search from the parameters.
+        search: Function that takes the estimator and returns a ``HyperHyperModel``, for search
+            spaces, graphs, tuner options and other settings that have no parameter. The function
+            may bind a tuner; the estimator binds the resources. The parameters ``problemType``,
+            ``tuner``, ``objective``, ``maxTrials``, ``projectName`` and ``seed`` are then ignored.
+            Copies of the estimator keep the function, but an estimator with one cannot be saved. If
+            None, the search is built from the parameters.
         **params: The parameters by name; see ``explainParams()``.
     """
 
@@ -124,7 +125,7 @@ class CerebrosEstimator(Estimator, SearchParams, DefaultParamsReadable, DefaultP
 
 
 def _warn_of_indices(model: CerebrosModel) -> None:
-    """Warn of numeric classes, which evaluators would compare with their indices."""
+    """Warn if classes are integers other than 0, 1, 2 …, because evaluators need class indices."""
     values = model.get_class_values()
     if values and all(isinstance(each, int) and not isinstance(each, bool) for each in values):
         logger.warning(

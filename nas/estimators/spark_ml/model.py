@@ -1,4 +1,4 @@
-"""CerebrosModel: the best network as a Spark ML model, and its persistence."""
+"""CerebrosModel: the network that a search found, as a Spark ML model, and its persistence."""
 
 from __future__ import annotations
 
@@ -33,19 +33,21 @@ _FILE = "network.keras"
 
 
 class CerebrosModel(Model, ScoringParams, MLWritable, MLReadable):
-    """Result of a CerebrosEstimator, which adds predictions to a DataFrame.
+    """Model fitted by a CerebrosEstimator, which adds predictions to a DataFrame.
 
-    ``predictionCol`` is a double: the class index, for one-hot labels the index of the largest
-    probability, or the number that a regression predicts. ``probabilityCol`` is a vector with one
-    probability per class. ``BinaryClassificationEvaluator(rawPredictionCol="probability")`` accepts
-    it. If the classes are not 0, 1, 2 …, ``predictedLabelCol`` is the class itself, as
-    ``IndexToString`` would add it, in the type of the classes.
+    ``predictionCol`` holds doubles: class indices (for one-hot labels, the index of the largest
+    probability), or the predicted numbers of a regression. ``probabilityCol`` holds vectors with
+    one probability per class, which
+    ``BinaryClassificationEvaluator(rawPredictionCol="probability")`` accepts. If the classes are
+    not 0, 1, 2 …, ``predictedLabelCol`` holds the classes themselves, in their own type, as
+    ``IndexToString`` would add them.
 
-    The model scores the raw columns of ``fit``. Nulls, and strings that ``fit`` did not have, are
-    scored, too.
+    The model scores the raw columns of ``fit``, including nulls and strings that did not occur in
+    ``fit``.
 
     Attributes:
-        network: The network with the facts needed to score it; None if not yet fitted or loaded.
+        network: The network and the metadata needed for scoring; None if the model was neither
+            fitted nor loaded.
         result: The ``ModelSelectionResult`` of ``fit``; None for a loaded model.
     """
 
@@ -62,31 +64,31 @@ class CerebrosModel(Model, ScoringParams, MLWritable, MLReadable):
 
         Args:
             result: The result of the search.
-            features: Names of the feature columns in ``fit``. Without them, a search of raw columns
-                always scores columns of the same names.
+            features: Names of the feature columns in ``fit``. If empty, a model of raw columns
+                always reads columns of the same names as the search.
         """
         model = cls(Network.from_result(result, features))
         model.result = result
         return model
 
     def keras(self) -> Any:
-        """Return the network as a plain ``keras.Model``, which takes raw columns by name.
+        """Return the network as a plain ``keras.Model``; that of a raw table takes columns by name.
 
         See :meth:`nas.ModelSelectionResult.export_model`.
         """
         return self._get_network().keras
 
     def get_class_values(self) -> list[Any]:
-        """Return the classes by index; empty for a regression or if they are their own indices."""
+        """Return the classes by index; empty for a regression or if each equals its index."""
         return list(self._get_network().class_values)
 
     def write(self) -> Any:
-        """Return a writer that saves parameters and network to any file system of Spark."""
+        """Return a writer that saves the parameters and network to any file system of Spark."""
         return _Writer(self, self._get_network())
 
     @classmethod
     def read(cls) -> Any:
-        """Return a reader of saved models."""
+        """Return a reader whose ``load`` returns a saved model."""
         return _Reader(cls)
 
     def _get_network(self) -> Network:
@@ -122,7 +124,7 @@ class CerebrosModel(Model, ScoringParams, MLWritable, MLReadable):
 
 
 class _Writer(MLWriter):
-    """Writer of Spark ML's metadata, and of the network as a .keras file."""
+    """Writer of a CerebrosModel: Spark ML's metadata, and the network as a ``.keras`` file."""
 
     def __init__(self, instance: CerebrosModel, network: Network) -> None:
         super().__init__()
@@ -130,7 +132,7 @@ class _Writer(MLWriter):
         self._network = network
 
     def saveImpl(self, path: str) -> None:
-        """Save the network, and then the metadata, without which a model is incomplete."""
+        """Save the network and then the metadata, so that only a complete model has metadata."""
         system, file = hadoop_path(self.sc, path, _FILE)
         stream = system.create(file, False)
         try:
@@ -142,14 +144,14 @@ class _Writer(MLWriter):
 
 
 class _Reader(MLReader):
-    """Reader of a saved model."""
+    """Reader of a saved CerebrosModel."""
 
     def __init__(self, cls: type[CerebrosModel]) -> None:
         super().__init__()
         self._cls = cls
 
     def load(self, path: str) -> CerebrosModel:
-        """Load the model at a path."""
+        """Load the model saved at ``path``."""
         name = f"{self._cls.__module__}.{self._cls.__name__}"
         metadata = DefaultParamsReader.loadMetadata(path, self.sc, name)
         system, file = hadoop_path(self.sc, path, _FILE)

@@ -1,4 +1,4 @@
-"""Network with one input and one output, which can be scored and saved."""
+"""Network of a CerebrosModel, with one input and one output, that can be scored and saved."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _BATCH = 1024
 
 @dataclass
 class Network:
-    """Network of a CerebrosModel.
+    """Network of a CerebrosModel, with the metadata needed for scoring.
 
     Attributes:
-        model: The network. Of a raw table, it reads the encoded matrix.
-        input_shape: Shape of one row of its input.
-        input_dtype: Dtype of its input.
+        model: The ``keras.Model``. If ``table`` is set, it reads the encoded matrix.
+        input_shape: Shape of one row of the model's input.
+        input_dtype: Dtype of the model's input.
         width: Number of output values.
         classes: As in ``OutputColumns``: ``""`` for a regression, ``"single"`` for classes.
         class_values: The classes, by index; empty if they are 0, 1, 2 …
-        table: Encoding of the raw columns; None if the network reads the columns as they are.
-        label: Name of the label's column.
+        table: Encoding of the raw columns; None if the network reads the columns unencoded.
+        label: Name of the label column.
         features: Names of the feature columns in ``fit``; empty if they are unknown.
         custom_objects: Custom layers, losses and metrics by name.
     """
@@ -56,7 +56,7 @@ class Network:
     def from_result(cls, result: ModelSelectionResult, features: Sequence[str] = ()) -> Network:
         """Create a network from a result; raise ArgumentError if Spark ML cannot represent it.
 
-        ``features`` are the names of the feature columns in ``fit``.
+        ``features`` are the names of the feature columns in ``fit``; empty if they are unknown.
         """
         scorer = result.scorer()
         if len(scorer.outputs) != 1 or len(scorer.layout.inputs) != 1:
@@ -85,7 +85,7 @@ class Network:
 
     @functools.cached_property
     def keras(self) -> Any:
-        """The network as a plain ``keras.Model``, which takes the raw columns of a table."""
+        """The network as a plain ``keras.Model``, which takes the raw columns of a ``table``."""
         if self.table is None:
             return self.model
         from nas.results.raw_model import build_raw_model
@@ -95,7 +95,11 @@ class Network:
         return build_raw_model(self.model, self.table, layout)
 
     def build_scorer(self, features: list[str], output: OutputColumns) -> Scorer:
-        """Build a scorer of the network, which can be sent to executors.
+        """Build a scorer of the network that can be sent to Spark executors.
+
+        Args:
+            features: Names of the feature columns to score, in the order of ``fit``.
+            output: Columns that the scorer adds.
 
         Raises:
             ArgumentError: If the number of feature columns differs from that in ``fit``.
@@ -114,7 +118,7 @@ class Network:
         )
 
     def describe(self) -> dict[str, Any]:
-        """Describe everything but the Keras model and custom objects, as JSON values."""
+        """Return all fields except the Keras model and the custom objects, as JSON values."""
         return {
             "input_shape": list(self.input_shape),
             "input_dtype": self.input_dtype,
@@ -127,7 +131,7 @@ class Network:
         }
 
     def to_bytes(self) -> bytes:
-        """Return the network as the bytes of a .keras file."""
+        """Return the bytes of a ``.keras`` file of the network."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "network.keras"
             self.model.save(path)
@@ -135,7 +139,7 @@ class Network:
 
     @classmethod
     def from_bytes(cls, description: dict[str, Any], data: bytes) -> Network:
-        """Create a network from the values of :meth:`describe` and :meth:`to_bytes`."""
+        """Create a network from the results of :meth:`describe` and :meth:`to_bytes`."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "network.keras"
             path.write_bytes(data)
@@ -154,7 +158,7 @@ class Network:
         )
 
     def _rename(self, table: TableSchema, features: Sequence[str]) -> TableSchema:
-        """Rename the columns of a table to those that are scored, in the order of ``fit``."""
+        """Rename a table's columns to ``features``, which have the same order as in ``fit``."""
         if not self.features or tuple(features) == self.features:
             return table
         if len(features) != len(self.features):
@@ -168,7 +172,7 @@ class Network:
 
 
 def _rename_column(column: TableColumn, names: dict[str, str]) -> TableColumn:
-    """Rename a column, or the struct that it is a field of."""
+    """Rename a column, or the prefix of a struct field if its struct is renamed."""
     if column.name in names:
         return msgspec.structs.replace(column, name=names[column.name])
     for name, new in names.items():

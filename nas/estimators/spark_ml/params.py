@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 
 
 def _make_getter(name: str, kind: type[_T]) -> Callable[[Any], _T]:
-    """Make the method ``getName`` of a parameter."""
+    """Return the getter method of the parameter ``name``, such as ``getTuner``."""
 
     def get(self: Any) -> Any:
         return self.getOrDefault(name)
@@ -32,7 +32,7 @@ def _make_getter(name: str, kind: type[_T]) -> Callable[[Any], _T]:
 
 
 def _make_optional_getter(name: str, kind: type[_T]) -> Callable[[Any], _T | None]:
-    """Make the method ``getName`` of a parameter that may have no value."""
+    """Return the getter method of a parameter; the getter returns None if it is not set."""
 
     def get(self: Any) -> Any:
         return self.get_or_none(name)
@@ -41,7 +41,7 @@ def _make_optional_getter(name: str, kind: type[_T]) -> Callable[[Any], _T | Non
 
 
 def _make_setter(name: str, kind: type[_T]) -> Callable[[Any, _T], Any]:
-    """Make the method ``setName`` of a parameter."""
+    """Return the setter method of the parameter ``name``, such as ``setTuner``."""
 
     def set_(self: Any, value: Any) -> Any:
         return self._set(**{name: value})
@@ -56,7 +56,7 @@ def _describe(method: Callable[..., Any], verb: str, name: str, doc: str) -> Any
 
 
 def _to_kinds(value: Any) -> dict[str, str]:
-    """Convert a dict of strings, or its JSON; raise TypeError for other values, as Spark ML."""
+    """Return a dict of strings, given as such or as JSON; raise TypeError for other values."""
     try:
         kinds = json.loads(value) if isinstance(value, str) else value
     except ValueError as error:
@@ -70,12 +70,14 @@ def _to_kinds(value: Any) -> dict[str, str]:
 class ScoringParams(HasFeaturesCol, HasPredictionCol, HasProbabilityCol):
     """Parameters that the estimator and its model share.
 
-    ``featuresCol`` (default ``"features"``) is a column of arrays, vectors or numbers.
-    ``featuresCols``, if set, names several columns to use instead, of any type: numbers, strings,
-    booleans, dates, arrays, vectors, with or without nulls. ``predictionCol`` (default
-    ``"prediction"``) is added, and for classes ``probabilityCol`` (default ``"probability"``). If
-    the classes are not the numbers 0, 1, 2 …, ``predictedLabelCol`` (default ``"predictedLabel"``)
-    is added, too. The name ``""`` omits a column.
+    ``featuresCol`` (default ``"features"``) is a column of arrays, vectors or numbers. If
+    ``featuresCols`` is set, its columns are used instead. They may have any type: numbers, strings,
+    booleans, dates, arrays or vectors, with or without nulls.
+
+    The model adds ``predictionCol`` (default ``"prediction"``) and, for a classification,
+    ``probabilityCol`` (default ``"probability"``). If the classes are not the numbers 0, 1, 2 …, it
+    also adds ``predictedLabelCol`` (default ``"predictedLabel"``). A column named ``""`` is not
+    added.
     """
 
     featuresCols = declare_param(
@@ -101,7 +103,7 @@ class ScoringParams(HasFeaturesCol, HasPredictionCol, HasProbabilityCol):
         self._setDefault(predictedLabelCol="predictedLabel")
 
     def getFeaturesCols(self) -> list[str]:
-        """Return the feature columns: ``featuresCols``, or ``featuresCol`` alone."""
+        """Return the feature column names: ``featuresCols`` if set, otherwise ``featuresCol``."""
         return list(self.get_or_none("featuresCols") or [self.getFeaturesCol()])
 
     def get_or_none(self, name: str) -> Any:
@@ -111,11 +113,12 @@ class ScoringParams(HasFeaturesCol, HasPredictionCol, HasProbabilityCol):
 
 
 class SearchParams(ScoringParams, HasLabelCol, HasSeed, HasValidationIndicatorCol, HasWeightCol):
-    """Parameters of the search.
+    """Parameters of the search, in addition to those of its model.
 
-    Shared with Spark ML are ``labelCol`` (default ``"label"``; for a classification of any type),
-    ``validationIndicatorCol`` (boolean column that marks validation rows; replaces the fraction
-    ``validation``), ``weightCol`` (sample weights for the losses) and ``seed`` (default 0).
+    The following are shared parameters of Spark ML: ``labelCol`` (default ``"label"``; the labels
+    of a classification may have any type), ``validationIndicatorCol`` (a boolean column that marks
+    validation rows; it replaces the fraction ``validation``), ``weightCol`` (sample weights for the
+    losses) and ``seed`` (default 0).
     """
 
     problemType = declare_param(

@@ -1,1 +1,1 @@
-"""AutoKeras graphs as a search space: assembly, normalization, blocks and overrides."""
+"""AutoKeras graphs as search spaces: default graphs, blocks, preprocessing and overrides."""

@@ -1,4 +1,4 @@
-"""Small AutoKeras blocks for images and token ids, which train on CPUs and download nothing."""
+"""Small AutoKeras blocks for images and token ids, suited to CPUs and without downloads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class SmallImageBlock(ak.Block):
         block_type: ``"vanilla"`` or ``"residual"``; None to search both.
         normalize: Whether to normalize each channel; None to search both.
         augment: Whether to shift, flip and rotate training images; None to search both.
-        name: Name of the block; None for a name that AutoKeras numbers.
+        name: Name of the block; None for a default name numbered by AutoKeras.
         tunable: Whether to search the hyperparameters; if False, they keep their defaults.
 
     Raises:
@@ -48,7 +48,15 @@ class SmallImageBlock(ak.Block):
         self.augment = augment
 
     def build(self, hp: Any, inputs: Any = None) -> Any:
-        """Build a network in the graph and return its output, a feature map."""
+        """Build a convolutional network in the graph.
+
+        Args:
+            hp: A ``keras_tuner.HyperParameters``, in the block's name scope.
+            inputs: A Keras tensor of images, of shape ``(batch, height, width, channels)``.
+
+        Returns:
+            The feature map, a Keras tensor of the same rank.
+        """
         (images,) = keras.tree.flatten(inputs)
         if _read_boolean(hp, "normalize", self.normalize, default=True):
             images = ak.Normalization(name="normalization").build(hp, images)
@@ -63,7 +71,7 @@ class SmallImageBlock(ak.Block):
             return _build_network(hp, kind, images)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the block as JSON values."""
+        """Return the block's arguments as JSON values."""
         return {
             **super().get_config(),
             "block_type": self.block_type,
@@ -76,12 +84,12 @@ class SmallImageBlock(ak.Block):
 class TokenBlock(ak.Block):
     """AutoKeras block for rows of token ids: ``ak.TextBlock`` with a limited vocabulary.
 
-    Ids beyond the vocabulary count as its last word. If frequent words have small ids, the size of
-    the vocabulary can therefore be searched.
+    Token ids above ``max_tokens`` are replaced with ``max_tokens``. If frequent words have small
+    ids, the vocabulary size can therefore be searched.
 
     Args:
         max_tokens: Size of the vocabulary; None to search several sizes.
-        name: Name of the block; None for a name that AutoKeras numbers.
+        name: Name of the block; None for a default name numbered by AutoKeras.
         tunable: Whether to search the hyperparameters; if False, they keep their defaults.
     """
 
@@ -92,14 +100,22 @@ class TokenBlock(ak.Block):
         self.max_tokens = max_tokens
 
     def build(self, hp: Any, inputs: Any = None) -> Any:
-        """Build a network in the graph and return its flat output."""
+        """Build a text network in the graph.
+
+        Args:
+            hp: A ``keras_tuner.HyperParameters``, in the block's name scope.
+            inputs: A Keras tensor of token ids, of shape ``(batch, tokens)``.
+
+        Returns:
+            The output of ``ak.TextBlock``, a Keras tensor with one vector per row.
+        """
         (ids,) = keras.tree.flatten(inputs)
         tokens = self.max_tokens or hp.Choice("max_tokens", [500, 5000, 20000], default=5000)
         limited = keras.ops.minimum(ids, tokens)
         return ak.TextBlock(max_tokens=tokens, name="text").build(hp, limited)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the block as JSON values."""
+        """Return the block's arguments as JSON values."""
         return {**super().get_config(), "max_tokens": self.max_tokens}
 
 
@@ -115,7 +131,10 @@ def _build_network(hp: Any, kind: str, images: Any) -> Any:
 
 
 def _build_residual(hp: Any, x: Any) -> Any:
-    """Build stages of residual units; each later one halves the image and doubles the filters."""
+    """Build stages of residual units.
+
+    Each stage after the first halves the height and width and doubles the number of filters.
+    """
     filters = hp.Choice("filters", [16, 32, 64])
     stages = hp.Choice("stages", [1, 2, 3], default=2)
     units = hp.Choice("units", [1, 2, 3])

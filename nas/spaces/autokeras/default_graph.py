@@ -1,4 +1,4 @@
-"""Default graph, as in AutoKeras, for inputs that Cerebros networks do not read."""
+"""Default AutoKeras-style graph for inputs that Cerebros networks do not support."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nas.spaces.autokeras.blocks import SmallImageBlock, TokenBlock
 
 
 def needs_blocks(inputs: Sequence[Any]) -> bool:
-    """Return whether any input is an image or text input, which Cerebros networks do not read."""
+    """Return whether any input is for images or text, which Cerebros networks do not support."""
     return any(isinstance(node, ak.ImageInput | ak.TextInput) for node in inputs)
 
 
@@ -21,9 +21,9 @@ def assemble_graph(
 ) -> tuple[list[Any], list[Any], list[Any]]:
     """Assemble a graph from unconnected inputs and heads.
 
-    As in ``autokeras.AutoModel``, every input gets the block for its kind, several blocks are
-    merged, and every head reads the result. The inputs and heads are copied, so that the originals
-    remain unconnected.
+    As in ``autokeras.AutoModel``, every input is connected to a block for its kind, the blocks'
+    outputs are merged, and every head reads the result. The inputs and heads are copied, so that
+    the originals remain unconnected.
 
     Returns:
         The input nodes, output nodes and heads of the graph.

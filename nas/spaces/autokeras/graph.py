@@ -1,6 +1,7 @@
 """Search space of an AutoKeras graph: blocks between inputs and heads.
 
-The ``fit`` method of AutoKeras is not used: the space sets shapes and losses and builds the graph.
+The ``fit`` method of AutoKeras is not used: the space itself sets the shapes and losses and builds
+the graph.
 """
 
 from __future__ import annotations
@@ -29,20 +30,21 @@ from nas.spaces.functional import inline_statistics
 
 @dataclass(frozen=True)
 class GraphSpace(Space):
-    """Search space of the networks of an AutoKeras graph.
+    """Search space of the networks that an AutoKeras graph defines.
 
     Attributes:
         inputs: Input nodes.
         outputs: Output nodes, one for each head.
-        targets: Heads, with the properties of their labels.
-        input_shapes: Shape of one row of each input.
-        statistics: For each input, mean and variance of each element over the training rows.
-        batch_size: Number of rows per training step.
+        targets: Heads, each with its loss, metrics and label properties.
+        input_shapes: Shape of one row of each input, without the batch dimension.
+        statistics: For each input, the mean and the variance over the training rows, as two arrays
+            with one value per element of a row.
+        batch_size: Rows per training step.
         rows: Number of training rows; with ``batch_size`` and ``epochs``, it determines the
             learning-rate schedules of AutoKeras.
         epochs: Number of epochs of a trial.
         loss_weights: Weight of each output's loss in the total loss; None for weights of 1.
-        custom_objects: Custom layers, losses and metrics, by name.
+        custom_objects: Custom layers, losses and metrics, by name; None if there are none.
     """
 
     inputs: Sequence[Any]
@@ -58,7 +60,8 @@ class GraphSpace(Space):
 
     def build(self, hp: Any) -> keras.Model:
         """Build the compiled network that hyperparameter values define."""
-        # Otherwise the numbers in block names increase, and every build enlarges the space.
+        # Otherwise the numbers in block names would increase, and every build would add
+        # hyperparameters.
         policy = keras.config.dtype_policy()
         keras.backend.clear_session(free_memory=False)
         keras.config.set_dtype_policy(policy)
@@ -82,7 +85,7 @@ class GraphSpace(Space):
 
     @property
     def points(self) -> list[dict[str, Any]]:
-        """The defaults of all blocks."""
+        """One configuration: the defaults of all blocks."""
         return [{}]
 
     def _describe_input(self, node: Any, shape: Sequence[int]) -> dict[str, Any]:
@@ -105,12 +108,12 @@ def apply_overrides(hp: Any) -> Iterator[None]:
     """Give the user's hyperparameters priority over those of blocks, within the context.
 
     A hyperparameter declared without a condition is not declared again under a condition.
-    KerasTuner distinguishes hyperparameters by their conditions as well, so it would draw the
-    second one.
+    KerasTuner treats hyperparameters with different conditions as distinct, so it would otherwise
+    sample the second declaration instead of using the first.
 
-    Whether to download pretrained weights is not searched: a worker may have no internet access,
-    and the space does not show what is downloaded. To download them, pass ``pretrained=True`` to
-    the block, or override the hyperparameter.
+    The hyperparameter ``pretrained`` is fixed to False: a worker may have no internet access, and
+    the space does not show what would be downloaded. To use pretrained weights, pass
+    ``pretrained=True`` to the block, or override the hyperparameter.
 
     Args:
         hp: A ``keras_tuner.HyperParameters``.
@@ -160,7 +163,7 @@ def _set_attributes(block: Any, attributes: Mapping[str, Any]) -> Iterator[None]
 
 
 def check_graph(inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
-    """Raise ArgumentError if the nodes form no graph, or if two blocks have the same name."""
+    """Raise ArgumentError if the nodes do not form a graph, or if two blocks share a name."""
     try:
         graph = Graph(inputs=list(inputs), outputs=list(outputs))
     except ValueError as error:
@@ -177,7 +180,7 @@ def check_graph(inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
 
 
 def check_shapes(inputs: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> None:
-    """Raise ArgumentError if the row shape of an input does not suit the kind of input."""
+    """Raise ArgumentError if an input's row shape is invalid for its kind (image or text)."""
     for number, (node, shape) in enumerate(zip(inputs, shapes, strict=True)):
         if isinstance(node, ak.ImageInput) and len(shape) not in (2, 3):
             raise ArgumentError(

@@ -1,7 +1,8 @@
-"""Preprocessing layers of a built graph, completed with the statistics of the data.
+"""Completion of a built graph's preprocessing layers with the statistics of the data.
 
-AutoKeras would adapt the layers, which needs a pass over the data on one machine. The statistics of
-an adapted layer are also not restored with the weights. Here, they become constants of the network.
+AutoKeras would adapt these layers, which requires a pass over the data on one machine; moreover, an
+adapted layer's statistics are not restored with the weights. Here, they become constants of the
+network.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from nas.spaces.functional import rebuild
 
 Statistics = tuple[np.ndarray, np.ndarray]
 
-# Augmentation is assumed to keep the statistics: AutoKeras, too, adapts to rows without it.
+# Augmentation is assumed not to change the statistics: AutoKeras also adapts to rows without it.
 _KEEPS_VALUES = (
     keras.layers.Flatten,
     keras.layers.Identity,
@@ -34,17 +35,19 @@ _UNBOUNDED = [float(np.finfo("float32").min), float(np.finfo("float32").max)]
 
 
 def complete_preprocessing(model: keras.Model, statistics: Sequence[Statistics]) -> keras.Model:
-    """Complete the preprocessing layers of a network, and return it with the same weights.
+    """Return the network with complete preprocessing layers and the same weights.
 
-    A ``Normalization`` layer gets the mean and variance of its input. A ``RandomContrast`` layer no
-    longer clips values to [0, 255], which would cut off half of the normalized values.
+    Each ``Normalization`` layer gets the mean and variance of its input as constants. Clipping to
+    [0, 255] is disabled in ``RandomContrast`` layers, because it would cut off half of the
+    normalized values.
 
     Args:
         model: The network.
-        statistics: For each input, mean and variance of each element over the training rows.
+        statistics: For each input, the mean and the variance over the training rows, as two arrays
+            with one value per element of a row.
 
     Raises:
-        ArgumentError: If the statistics of the input of a ``Normalization`` layer are unknown.
+        ArgumentError: If the input statistics of a ``Normalization`` layer cannot be derived.
     """
     changes = _Completion(model, statistics).find_changes()
     if not changes:
@@ -61,7 +64,7 @@ def complete_preprocessing(model: keras.Model, statistics: Sequence[Statistics])
 
 
 class _Completion:
-    """Propagation of input statistics through a network, as far as they are exact."""
+    """Propagation of input statistics to layers for which they can be computed exactly."""
 
     def __init__(self, model: keras.Model, statistics: Sequence[Statistics]) -> None:
         self._layers = model.layers
@@ -71,7 +74,7 @@ class _Completion:
         }
 
     def find_changes(self) -> dict[str, dict[str, Any]]:
-        """Return the changes to layer configurations, by layer name."""
+        """Return the configuration fields to change, by layer name."""
         changes: dict[str, dict[str, Any]] = {}
         for layer in self._layers:
             if _is_incomplete(layer):
@@ -86,7 +89,7 @@ class _Completion:
         return changes
 
     def _reduce(self, layer: keras.layers.Normalization) -> Statistics:
-        """Return the mean and variance that a Normalization uses, with reduced axes of size 1."""
+        """Return a Normalization layer's mean and variance; the reduced axes have size 1."""
         mean, variance = self._propagate(layer.input, layer)
         reduced = _find_reduced_axes(layer)
         center = mean.mean(axis=reduced, keepdims=True)
@@ -94,7 +97,10 @@ class _Completion:
         return center, spread
 
     def _propagate(self, tensor: Any, reader: keras.layers.Layer) -> Statistics:
-        """Return the mean and variance of each element of a tensor row; errors name ``reader``."""
+        """Return the mean and variance of each element of a row of ``tensor``.
+
+        The error, if they are unknown, names the layer ``reader``.
+        """
         operation = keras_history(tensor).operation
         shape = tensor.shape[1:]
         if isinstance(operation, keras.layers.InputLayer):
@@ -123,7 +129,7 @@ def _is_incomplete(layer: Any) -> bool:
 
 
 def _find_reduced_axes(layer: keras.layers.Normalization) -> tuple[int, ...]:
-    """Return the axes of a row over which a Normalization layer computes one mean and variance."""
+    """Return the axes of one row over which a Normalization layer averages."""
     axes = len(layer.input.shape)
     kept = {axis % axes for axis in layer.axis}
     return tuple(axis - 1 for axis in range(1, axes) if axis not in kept)

@@ -1,10 +1,10 @@
 """Cerebros networks: levels of small Dense units, wired at random and planned before being built.
 
-A unit is an input, a hidden unit or an output. Level 0 holds the inputs, the last level the
-outputs; "above" means closer to the inputs. An edge says that one unit, the reader, reads another,
-its source.
+A unit is an input, a hidden unit or an output. Level 0 contains the inputs, and the last level the
+outputs; "above" means closer to the inputs. An edge connects a unit, the reader, to another unit
+whose output it reads, the source.
 
-In the order in which a network is made:
+Modules, in the order in which a network is made:
 
 - ``space``: bounds from which networks are drawn (:class:`~.space.CerebrosSpace`).
 - ``moiety``: levels, units and neurons of a network, without edges.
@@ -12,8 +12,9 @@ In the order in which a network is made:
 - ``plan``: complete, validated plan of a network; does not import Keras.
 - ``layers``: Keras layers built from a plan.
 - ``serialization``: the same layers in Keras' serialized form, without building them.
-- ``hyperparameters``: the same draws as KerasTuner hyperparameters, for any tuner.
-- ``networks``: complete compiled networks; ``block``: the space as a block in an AutoKeras graph.
+- ``hyperparameters``: the random choices as KerasTuner hyperparameters, for any tuner.
+- ``networks``: complete compiled networks.
+- ``block``: the space as a block of an AutoKeras graph.
 
 The names below load on first use, so that this package imports neither Keras nor AutoKeras.
 """

@@ -1,4 +1,4 @@
-"""The Cerebros space as a block of an AutoKeras graph."""
+"""AutoKeras block that searches Cerebros networks."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ from nas.spaces.cerebros.space import CerebrosSpace
 class CerebrosBlock(ak.Block):
     """AutoKeras block that searches Cerebros networks.
 
-    The block is a Cerebros network with one output unit that has no Dense layer. The output of the
-    block is the merged and regularized input of that unit. The head that follows adds the Dense
-    layer, so input, block and head together form a complete Cerebros network. The output is as wide
-    as the merged sources, so its width differs between candidates.
+    The block is a Cerebros network with one output unit that has no Dense layer. The block outputs
+    the merged and regularized sources of that unit. The head that follows adds the Dense layer, so
+    input, block and head together form a complete Cerebros network. The output is as wide as the
+    merged sources, so its width differs between candidates.
 
-    Hyperparameters are named after the block (``cerebros_block_1/levels``). The learning rate of
-    the space is not used, because the graph has its own.
+    Hyperparameter names begin with the block's name (``cerebros_block_1/levels``). The space's
+    learning rate is not used, because the graph has a separate one.
 
     Args:
-        space: Bounds of the networks, or their config; None for the defaults.
+        space: Bounds of the networks, or the config of a :class:`CerebrosSpace`; None for its
+            defaults.
         seed: Seed for wiring the networks. Initial weights come from Keras' global seed.
-        name: Name of the block; None for a name that AutoKeras numbers.
+        name: Name of the block; None for a default name numbered by AutoKeras.
         tunable: Whether to search the hyperparameters; if False, they keep their defaults.
 
     Raises:
@@ -62,11 +63,11 @@ class CerebrosBlock(ak.Block):
         """Build a network in the graph.
 
         Args:
-            hp: A ``keras_tuner.HyperParameters``, in the scope of the block.
+            hp: A ``keras_tuner.HyperParameters``, in the block's name scope.
             inputs: A Keras tensor or a list of them. Rows that are not vectors are flattened.
 
         Returns:
-            A Keras tensor of shape ``(batch, width)``.
+            The merged sources of the output unit, a Keras tensor of shape ``(batch, width)``.
         """
         prefix = f"{self.name}_"
         several = isinstance(inputs, Sequence)
@@ -76,5 +77,5 @@ class CerebrosBlock(ak.Block):
         return build_layers(future, tensors, prefix=prefix)[0]
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the block as JSON values."""
+        """Return the block's arguments as JSON values."""
         return {**super().get_config(), "space": self.space.get_config(), "seed": self.seed}

@@ -1,4 +1,4 @@
-"""Decays of Cerebros connections with distance, under their Cerebros names."""
+"""Decay and gate functions of Cerebros, under their original names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def zero_7_exp_decay(distance: float) -> float:
     """Return 0.7 to the power of ``distance``: the decay of picks from more distant levels.
 
     Args:
-        distance: Number of levels, or of places on a level, from reader to source.
+        distance: Number of levels between reader and source, or of positions on the same level.
     """
     return float(0.7**distance)
 
@@ -20,13 +20,13 @@ def zero_95_exp_decay(distance: float) -> float:
     """Return 0.95 to the power of ``distance``: the decay of lateral connections.
 
     Args:
-        distance: Number of levels, or of places on a level, from reader to source.
+        distance: Number of levels between reader and source, or of positions on the same level.
     """
     return float(0.95**distance)
 
 
 def simple_sigmoid(x: Any) -> Any:
-    """Return the logistic function 1 / (1 + exp(-x)), the activation of gated edges.
+    """Return the logistic function 1 / (1 + exp(-x)) of ``x``, an activation for gated edges.
 
     Args:
         x: A number, or a tensor of any shape.
@@ -44,10 +44,11 @@ def simple_sigmoid(x: Any) -> Any:
 
 
 def to_base(decay: Any) -> Any:
-    """Convert a decay of this module to its base; return any other decay unchanged.
+    """Return the base of a decay function of this module; return any other decay unchanged.
 
-    A :class:`~nas.spaces.cerebros.space.CerebrosSpace` can serialize a base. It computes powers by
-    repeated multiplication, which gives the same bits on every machine.
+    Unlike a function, a base can always be serialized. A
+    :class:`~nas.spaces.cerebros.space.CerebrosSpace` computes its powers by repeated
+    multiplication, so that they are equal bit for bit on every machine.
     """
     bases = {zero_7_exp_decay: 0.7, zero_95_exp_decay: 0.95}
     return bases.get(decay, decay) if callable(decay) else decay

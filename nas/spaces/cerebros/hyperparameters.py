@@ -1,4 +1,7 @@
-"""Draws of a network as KerasTuner hyperparameters, so that any tuner can search them."""
+"""The random choices that define a Cerebros network, declared as KerasTuner hyperparameters.
+
+Any tuner can therefore search them.
+"""
 
 from __future__ import annotations
 
@@ -17,25 +20,26 @@ MAX_WIRING = 2**31 - 1
 
 
 def read_moiety(hp: Any, space: CerebrosSpace, prefix: str = "cerebros") -> tuple[Moiety, int]:
-    """Register the hyperparameters of a network and return the moiety and wiring they define.
+    """Register the hyperparameters of a network, and return the moiety and wiring they define.
 
     The hyperparameters are ``levels``; ``units_k`` for each hidden level k; and ``neurons_k_u`` for
     each unit u on it, with ``dendrites_k_u`` if units may have dendrites. As in a plan, hidden
-    levels count from 1 and units from 0. ``wiring`` selects one wiring of the moiety.
-    ``activation``, ``merge``, ``regularization`` and ``unit`` exist if the space has several values
-    for them. A range with only one value has no hyperparameter.
+    levels are numbered from 1 and units from 0. ``wiring`` selects one wiring of the moiety.
+    ``activation``, ``merge``, ``regularization`` and ``unit`` exist only if the space has several
+    values for them. A range with only one value has no hyperparameter.
 
     Hyperparameters of levels and units that a smaller network lacks are conditional. They are
-    registered without a value, so that a tuner knows the whole space after the first build.
-    (KerasTuner cannot make ``dendrites_k_u`` depend on ``unit`` as well. If ``unit`` is searched,
-    they also have values, without effect, in networks of plain units.) Uniform draws of all values
-    give the distribution of :func:`~.moiety.draw_moiety`. Integers default to the middle of their
-    range.
+    registered even if they are inactive, so that a tuner knows the whole space after the first
+    build. (KerasTuner cannot make ``dendrites_k_u`` depend on ``unit`` as well. If ``unit`` is
+    searched, they also have values, without effect, in networks of plain units.) If all values are
+    drawn uniformly, the networks are distributed as in :func:`~.moiety.draw_moiety`. Integers
+    default to the middle of their range.
 
     Args:
         hp: A ``keras_tuner.HyperParameters``.
         space: Bounds of the hyperparameters.
-        prefix: Name scope of the hyperparameters; empty in an AutoKeras block, which has its own.
+        prefix: Name scope of the hyperparameters; empty for none, as in an AutoKeras block, which
+            already has a scope.
 
     Returns:
         The moiety, and the value of ``wiring``.
@@ -47,9 +51,9 @@ def read_moiety(hp: Any, space: CerebrosSpace, prefix: str = "cerebros") -> tupl
 def assign(
     hp: Any, moiety: Moiety, wiring: int, space: CerebrosSpace, prefix: str = "cerebros"
 ) -> None:
-    """Assign the values of one network to ``hp``, and declare all hyperparameters of the space.
+    """Declare all hyperparameters of the space in ``hp``, with the values of one network.
 
-    ``wiring`` is the value of the hyperparameter of that name, from 0 to :data:`MAX_WIRING`.
+    The network is given by a moiety and a wiring, an integer from 0 to :data:`MAX_WIRING`.
     """
     values: dict[str, Any] = {
         "levels": len(moiety.neurons),
@@ -73,13 +77,13 @@ def assign(
 
 
 def declare(hp: Any, space: CerebrosSpace, prefix: str = "cerebros") -> None:
-    """Declare all hyperparameters of complete networks; ``learning_rate`` gets no prefix."""
+    """Declare all hyperparameters of the space; only ``learning_rate`` gets no prefix."""
     read_moiety(hp, space, prefix)
     read_learning_rate(hp, space)
 
 
 def read_learning_rate(hp: Any, space: CerebrosSpace) -> float:
-    """Register the hyperparameter ``learning_rate`` and return its value."""
+    """Register the hyperparameter ``learning_rate``, and return its value."""
     rates = space.choices("learning_rate")
     if len(rates) == 1:
         return float(hp.Fixed("learning_rate", rates[0]))
@@ -96,16 +100,19 @@ def plan_network(
 ) -> NetworkFuture:
     """Plan the network that hyperparameter values define.
 
-    The wiring seed is derived from ``seed`` and the value of ``wiring``, so that a different value
-    changes only the edges.
+    The edges are drawn with a seed derived from ``seed`` and the hyperparameter ``wiring``, so a
+    different value of ``wiring`` changes only the edges.
 
     Args:
         hp: A ``keras_tuner.HyperParameters``.
         space: Bounds of the hyperparameters.
-        inputs: Width of each model input, flattened.
-        outputs: Settings of each model output.
+        inputs: Flattened width of each model input.
+        outputs: Width and activation of each model output.
         seed: Seed for wiring the network.
-        prefix: As for :func:`read_moiety`.
+        prefix: Name scope of the hyperparameters; empty for none.
+
+    Returns:
+        The plan of the network; no Keras layers are created yet.
     """
     moiety, wiring = read_moiety(hp, space, prefix)
     return draw_future(space, moiety, inputs, outputs, derive_seed(seed, "wiring", wiring))

@@ -1,4 +1,4 @@
-"""Keras layers built from a plan. All are built-in, so that Keras alone can load a saved model."""
+"""Builder of a plan's layers, all built into Keras, so that Keras alone can load a saved model."""
 
 from __future__ import annotations
 
@@ -20,26 +20,30 @@ def build_layers(
     base_models: Mapping[int, keras.Model] | None = None,
     output_names: Sequence[str] | None = None,
 ) -> list[Any]:
-    """Build the layers of a plan on top of Keras tensors, and return the output tensors.
+    """Build the layers of a plan on top of Keras tensors.
 
-    Each unit merges its sources in the order of its edges. Batch normalization or dropout, if the
-    plan has it, and the Dense layer of the unit follow. A source that was picked several times is
-    merged several times, so that a plan means the same wiring under either merge. If concatenated,
-    each copy has its own weights; if added, the source counts several times in the sum. (Batch
-    normalization, the default, scales the sum down.) ``"add"`` adds sources of equal width and
-    concatenates the sums.
+    Each unit merges its sources in the order of its edges. Then follow batch normalization or
+    dropout, if the plan has it, and the unit's Dense layer. A source that was picked several times
+    is merged several times, so that a plan means the same wiring with either merge. With
+    ``"concatenate"``, each copy has separate weights. ``"add"`` adds sources of equal width and
+    concatenates the sums; a source that was picked several times counts several times in its sum.
+    (Batch normalization, if used, scales the sum down.)
 
     Initial weights and dropout masks come from Keras' global seed.
 
     Args:
         future: Plan of the network.
-        inputs: One tensor per input; they pass through :func:`flatten_inputs`.
+        inputs: One Keras tensor per input; :func:`flatten_inputs` is applied to them.
         prefix: Prefix of all layer names.
-        base_models: Models to apply to inputs first, by input index.
+        base_models: Models to apply to inputs first, by input index; None for no base models.
         output_names: Names of the output Dense layers; None for default names.
 
+    Returns:
+        One Keras tensor of shape ``(rows, width)`` for each output.
+
     Raises:
-        ArgumentError: If the tensors do not fit the plan.
+        ArgumentError: If the widths of the flattened inputs, or the number of output names, differ
+            from the plan.
     """
     tensors = flatten_inputs(inputs, prefix=prefix, base_models=base_models)
     widths = [tensor.shape[-1] for tensor in tensors]
@@ -64,9 +68,10 @@ def build_units(
     prefix: str = "",
     layers: Any = keras.layers,
 ) -> list[Any]:
-    """Build the units of a plan on top of flat inputs that fit it, and return the outputs.
+    """Build the units of a plan on top of flat inputs of the planned widths; return the outputs.
 
-    ``layers`` is ``keras.layers``, or an object with the same classes for other kinds of tensors.
+    ``layers`` is ``keras.layers``, or an object that provides the same layer classes for tensors of
+    another kind, such as :class:`~.serialization.LayerRecorder`.
     """
     tensors = {(0, number): tensor for number, tensor in enumerate(inputs)}
     return _UnitBuilder(future, prefix, layers, tensors).build(output_names)
@@ -75,10 +80,11 @@ def build_units(
 def flatten_inputs(
     inputs: Sequence[Any], *, prefix: str = "", base_models: Mapping[int, keras.Model] | None = None
 ) -> list[Any]:
-    """Apply base models to the inputs, and flatten the results to float vectors for the units.
+    """Apply base models to the inputs, and flatten each result to one float vector per row.
 
-    A base model, keyed by the index of its input, becomes a layer and shares its weights (transfer
-    learning). A flat float tensor is returned unchanged.
+    ``base_models`` contains models by input index. A base model becomes a layer of the network and
+    shares its weights with it (transfer learning). An input that is already flat, of a float dtype,
+    and without a base model is returned unchanged.
     """
     base_models = base_models or {}
     check_base_models(base_models, len(inputs))
@@ -97,7 +103,7 @@ def flatten_inputs(
 
 
 def check_base_models(base_models: Mapping[int, keras.Model], count: int) -> None:
-    """Raise ArgumentError if a key of ``base_models`` is not an input index below ``count``."""
+    """Raise ArgumentError if a key of ``base_models`` is not the index of one of the inputs."""
     unknown = sorted(set(base_models) - set(range(count)))
     if unknown:
         raise ArgumentError(f"base_models names the inputs {unknown}, but there are {count} inputs")
@@ -121,7 +127,7 @@ def _flatten(name: str, tensor: Any) -> Any:
 
 @dataclass(frozen=True)
 class _UnitBuilder:
-    """Builder of the units of one plan, from the inputs down."""
+    """Builder of the layers of one plan's units, from the inputs down."""
 
     future: NetworkFuture
     prefix: str

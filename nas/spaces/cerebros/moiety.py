@@ -1,4 +1,4 @@
-"""Moieties: the levels, units and neurons of networks, before any edge is drawn."""
+"""Moieties: levels, units and neurons of networks, before any edges are drawn."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from nas.spaces.validation import check_activation, check_member
 
 @dataclass(frozen=True)
 class Moiety:
-    """Levels, units and neurons of a network, which may be wired several times.
+    """Levels, units and neurons of a network, for which several wirings can be drawn.
 
     Attributes:
-        neurons: Number of neurons of each unit, by hidden level from the inputs down.
-        dendrites: Number of dendrites of each unit, in the same order; empty if the units are plain
+        neurons: For each hidden level, from the inputs down, the number of neurons of each unit.
+        dendrites: Number of dendrites of each unit, in the same form; empty if the units are plain
             Dense layers.
         activation: Activation of the hidden units.
-        merge: ``"concatenate"`` or ``"add"``.
-        regularization: ``"batch_normalization"``, ``"dropout"`` or ``"none"``.
+        merge: How a unit merges its sources: ``"concatenate"`` or ``"add"``.
+        regularization: Layer after the merge: ``"batch_normalization"``, ``"dropout"`` or
+            ``"none"``.
     """
 
     neurons: tuple[tuple[int, ...], ...]
@@ -50,11 +51,11 @@ class Moiety:
 
 
 def draw_moiety(space: CerebrosSpace, seed: int) -> Moiety:
-    """Draw a moiety, each number uniformly between its inclusive bounds.
+    """Draw a random moiety; each number is drawn uniformly between its inclusive bounds.
 
     Args:
         space: Bounds of the draws.
-        seed: Seed of the draws; it gives the same moiety on every machine.
+        seed: Seed of the draws; equal arguments give equal moieties on every machine.
     """
     stream = RandomStream(seed, "moiety")
     levels = stream.integer(space.minimum_levels, space.maximum_levels)
@@ -66,7 +67,7 @@ def draw_moiety(space: CerebrosSpace, seed: int) -> Moiety:
     dendrites = space.minimum_dendrites_per_neuron, space.maximum_dendrites_per_neuron
 
     def choose(name: str) -> str:
-        # One stream per choice, so that another merge in the space does not change the levels.
+        # One stream per choice, so that adding a merge to the space does not change the levels.
         return str(RandomStream(seed, "moiety", name).choice(space.choices(name)))
 
     with_dendrites = choose("unit") == "neuron"

@@ -1,4 +1,4 @@
-"""Complete Cerebros networks, the search space if the user passes only inputs and outputs."""
+"""Complete, compiled Cerebros networks, the default search space between inputs and heads."""
 
 from __future__ import annotations
 
@@ -46,16 +46,19 @@ class Output:
     """Output of the networks, with its training settings.
 
     Attributes:
-        name: Name of the output layer. With several outputs, it is also the prefix of the metrics
-            (``price_loss``).
+        name: Name of the output layer. If there are several outputs, it is also the prefix of
+            metric names (``price_loss``).
         width: Number of output values per row.
         activation: Name of the final Keras activation.
         loss: Keras loss: a name, a config, or an object, which is stored as its config.
-        metrics: Keras metrics, each in one of these forms.
-        mean: Mean of the labels of each output value over the training rows. With ``variance``, it
-            becomes a layer without weights after the output, so that the network itself learns
-            values with mean 0 and variance 1. Empty to omit the layer.
-        variance: Variance of the labels of each output value.
+        metrics: Keras metrics, each as a name, a config, or an object, which is stored as its
+            config.
+        mean: For each output value, the labels' mean over the training rows. If given with
+            ``variance``, a weightless layer after the output rescales it to the labels' mean and
+            variance, so the network itself learns standardized values. If empty, the layer is
+            omitted.
+        variance: For each output value, the labels' variance over the training rows; empty if
+            ``mean`` is.
 
     Raises:
         ArgumentError: If a value is invalid, such as a function that Keras cannot serialize.
@@ -87,30 +90,33 @@ class Output:
 class CerebrosNetworks(Space):
     """Search space of complete, compiled Cerebros networks.
 
-    The models contain only built-in Keras layers, so ``model.to_json()`` and
-    ``model.get_compile_config()`` are enough to rebuild them.
+    Apart from base models, the networks contain only built-in Keras layers, so ``model.to_json()``
+    and ``model.get_compile_config()`` are enough to rebuild them.
 
     Args:
         space: Bounds of the networks.
         input_shapes: Shape of one row of each model input, without the batch dimension.
-        outputs: Outputs of the models.
-        input_dtypes: Dtype of each input; defaults to ``"float32"``.
-        input_names: Names of the input layers; default to ``input_0``, ``input_1`` and so on.
-        normalizations: For each input, None or the mean and variance of its values over the
-            training rows: a scalar, one value per index of the last axis, or one per element. They
-            become constants of a layer without weights. A constant feature is only centered.
-        fronts: Layout of each input, if the inputs are matrices of a raw table, which are not
-            normalized. Codes are embedded before the network.
+        outputs: Outputs of the networks.
+        input_dtypes: Dtype of each input; None for ``"float32"``.
+        input_names: Names of the input layers; None for ``input_0``, ``input_1`` and so on.
+        normalizations: For each input, the mean and variance of its values over the training rows;
+            None for an input that is not normalized, or instead of the list for no normalization.
+            Each is a scalar, an array with one value per index of the last axis, or an array with
+            one value per element. They become constants of a layer without weights. A constant
+            feature is only centered.
+        fronts: Layout of each input if the inputs are matrices of raw tables, whose category codes
+            are embedded before the network; None for other inputs.
         base_models: Models applied to inputs before the network (transfer learning), by input
             index. Each network gets a copy with the current weights; frozen layers stay frozen.
-        optimizer: Name of a Keras optimizer, with the hyperparameter ``learning_rate`` as its
-            learning rate; or an optimizer or its config, which keeps its own learning rate.
-        count_steps: Function that returns the number of training steps of a trial from its batch
-            size (None for that of the search), for the schedule of the learning rate; None for
-            constant rates.
+            None for no base models.
+        optimizer: Name of a Keras optimizer, whose learning rate is the hyperparameter
+            ``learning_rate``; or an optimizer or its config, which keeps its learning rate.
+        count_steps: Function for the learning-rate schedule that returns a trial's number of
+            training steps, given its batch size (None for the search's batch size). If
+            ``count_steps`` is None, learning rates are constant.
         seed: Seed for wiring the networks. Initial weights come from Keras' global seed, which the
             caller sets before each build.
-        jit_compile: As for ``model.compile``.
+        jit_compile: As in ``keras.Model.compile``.
         loss_weights: Weight of each output's loss in the total loss; None for weights of 1.
 
     Raises:
@@ -171,7 +177,7 @@ class CerebrosNetworks(Space):
         check_base_models(self._base_models, count)
 
     def plan(self, hp: Any) -> NetworkFuture:
-        """Plan the network that hyperparameter values define."""
+        """Return the plan of the network that hyperparameter values define."""
         return plan_network(hp, self.space, self.widths, self._output_plans, self.seed)
 
     def sample_plans(self, count: int) -> Iterator[NetworkFuture]:
@@ -183,7 +189,7 @@ class CerebrosNetworks(Space):
 
     @property
     def gradient_scale(self) -> float:
-        """Constant that makes gradients independent of the unit of the label of a raw table."""
+        """Factor for the loss's gradient that cancels the label's unit, for raw tables; else 1."""
         if self._fronts is None or len(self.outputs) > 1 or not self.outputs[0].variance:
             return 1.0
         variance = float(np.mean(self.outputs[0].variance))
@@ -196,8 +202,8 @@ class CerebrosNetworks(Space):
     def build(self, hp: Any) -> keras.Model:
         """Build the compiled network that hyperparameter values define.
 
-        With one output, metrics have plain names (``loss``, ``accuracy``). With several, their
-        names start with that of the output.
+        If there is one output, metrics have plain names (``loss``, ``accuracy``). If there are
+        several, metric names start with the output's name.
         """
         return self._build(self.plan(hp), hp)[0]
 
@@ -206,8 +212,8 @@ class CerebrosNetworks(Space):
     ) -> SerializedNetwork | None:
         """Serialize the network that :meth:`build` returns, in a sixth of the time.
 
-        The result is None, and the network must be built, if it has base models, has dropout (with
-        seeds as part of its state), embeddings, or uses neither single nor double precision.
+        Return None if the network must be built: if it has base models, dropout (whose seeds are
+        part of its state) or embeddings, or if it uses neither single nor double precision.
         """
         future = self.plan(hp)
         policy = keras.config.dtype_policy()
@@ -228,7 +234,7 @@ class CerebrosNetworks(Space):
         return template.serialize(recorder, outputs, self._make_optimizer(hp))
 
     def _build(self, future: NetworkFuture, hp: Any) -> tuple[keras.Model, list[Any]]:
-        """Build the compiled network of a plan; also return the flat inputs that its units read."""
+        """Build a plan's compiled network; return it and the flat inputs that its units read."""
         inputs = [
             keras.Input(shape=shape, dtype=dtype, name=name)
             for shape, dtype, name in zip(
@@ -241,11 +247,11 @@ class CerebrosNetworks(Space):
         return model, flat
 
     def build_heads(self, future: NetworkFuture, inputs: Sequence[Any]) -> list[Any]:
-        """Build the outputs of a plan's network from the Keras tensors of the model's inputs."""
+        """Build a plan's network on the model's input tensors, and return its output tensors."""
         return self._build_outputs(future, self._flatten(inputs), keras.layers)
 
     def _flatten(self, inputs: Sequence[Any]) -> list[Any]:
-        """Return the flat tensors that the units of level 1 read."""
+        """Normalize, embed and flatten the inputs; return the flat tensors that units read."""
         tensors = [self._normalize(i, tensor) for i, tensor in enumerate(inputs)]
         if self._fronts is not None:
             tensors = [
@@ -256,7 +262,7 @@ class CerebrosNetworks(Space):
         return list(flatten_inputs(tensors, base_models=bases))
 
     def _build_outputs(self, future: NetworkFuture, flat: Sequence[Any], layers: Any) -> list[Any]:
-        """Build the outputs of a network from ``keras.layers`` or a replacement for it."""
+        """Build a network's outputs with the layer classes of ``layers``."""
         names = [
             f"{output.name}_standard" if output.mean else output.name for output in self.outputs
         ]
@@ -270,7 +276,7 @@ class CerebrosNetworks(Space):
         model.compile(optimizer=optimizer, jit_compile=self._jit_compile, **self.make_scoring())
 
     def make_scoring(self) -> dict[str, Any]:
-        """Make the arguments of ``compile`` for losses and metrics."""
+        """Return the arguments of ``keras.Model.compile`` for losses, loss weights and metrics."""
         losses = {o.name: _make(keras.losses.get, o.loss) for o in self.outputs}
         metrics = {
             o.name: [_make(keras.metrics.get, metric) for metric in o.metrics] for o in self.outputs
@@ -351,7 +357,7 @@ def _plan_without_hidden(widths: Sequence[int], outputs: Sequence[OutputFuture])
 
 
 def _scale_to_labels(output: Output, tensor: Any, layers: Any) -> Any:
-    """Scale an output with mean 0 and variance 1 to the mean and variance of the labels."""
+    """Rescale a standardized output to the labels' mean and variance, if these are given."""
     if not output.mean:
         return tensor
     scale = [math.sqrt(variance) if variance > 0 else 1.0 for variance in output.variance]
@@ -382,7 +388,7 @@ def _check_name(field: str, name: Any) -> None:
 def _check_statistics(
     number: int, shape: tuple[int, ...], statistics: tuple[Any, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Check mean and variance, and shape them for the input; constant features get variance 1."""
+    """Check mean and variance, reshape them for the input, and set variances of about 0 to 1."""
     mean, variance = (np.asarray(values, dtype="float64") for values in statistics)
     valid = np.isfinite(mean).all() and np.isfinite(variance).all() and (variance >= 0).all()
     if mean.size != variance.size or not valid:
@@ -407,7 +413,7 @@ def _check_statistics(
 
 
 def _to_identifier(field: str, value: Any) -> Any:
-    """Return a name or config unchanged, but an object as its config: models must not share it."""
+    """Return a name or config unchanged, and the config of an object that models cannot share."""
     if isinstance(value, str | Mapping):
         return value
     if value is None or isinstance(value, type):
@@ -425,7 +431,7 @@ def _to_identifier(field: str, value: Any) -> Any:
 
 
 def _make(get: Callable[[Any], Any], identifier: Any) -> Any:
-    """Make a new object from a config; return a name, since ``compile`` resolves "accuracy"."""
+    """Make a new object from a config; return a name unchanged, as ``compile`` resolves it."""
     return identifier if isinstance(identifier, str) else get(dict(identifier))
 
 
@@ -435,7 +441,7 @@ def _get_optimizer_class(name: str) -> Any:
 
 
 def _prepare_base_model(number: int, base: keras.Model) -> keras.Model:
-    """Return a base model with adapted statistics as constants; reject a model with lambdas."""
+    """Return a base model with adapted statistics as constants; raise ArgumentError for lambdas."""
     try:
         check_no_lambda(base.get_config())
         return inline_statistics(base) if base.built else base

@@ -1,4 +1,4 @@
-"""Network plans: immutable values, validated on creation, that do not depend on Keras."""
+"""Network plans: immutable, validated on creation, and independent of Keras."""
 
 from __future__ import annotations
 
@@ -24,14 +24,16 @@ _KINDS = ("input", *_HIDDEN_KINDS, *_OUTPUT_KINDS)
 
 @dataclass(frozen=True)
 class Edge:
-    """Source that a unit reads. A unit that reads a source n times has n equal edges.
+    """Connection from a source to the unit that reads it, which stores the edge.
+
+    A unit that reads a source n times has n equal edges.
 
     Attributes:
-        level: Level of the source.
-        unit: Number of the source on that level.
+        level: Level of the source unit; 0 for an input.
+        unit: Position of the source unit on that level, starting at 0 on the left.
         kind: ``"upstream"`` if the source is on a level above, ``"lateral"`` if it is to the left
             on the same level.
-        gated: Whether the source passes through the gate activation.
+        gated: Whether the gate activation is applied to the source's output.
     """
 
     level: int
@@ -49,11 +51,11 @@ class Edge:
 
 @dataclass(frozen=True)
 class OutputFuture:
-    """Settings of one output.
+    """Width and activation of one network output.
 
     Attributes:
-        width: Number of output values; None to return the merged sources without a Dense layer,
-            which a head then adds.
+        width: Number of output values per row. If None, the output unit has no Dense layer and
+            returns its merged sources; a head then adds the Dense layer.
         activation: Name of the final Keras activation.
     """
 
@@ -73,12 +75,12 @@ class UnitFuture:
     Attributes:
         level: Level of the unit; 0 for inputs.
         number: Position on the level, starting at 0 on the left.
-        kind: ``"input"``; ``"dense"`` or ``"neuron"`` for a hidden unit; ``"output"``, or
-            ``"merge"`` for an output without a Dense layer.
-        neurons: Width of the Dense layer, or the flattened width of an input; 0 for a merge.
+        kind: ``"input"`` for an input; ``"dense"`` or ``"neuron"`` for a hidden unit; ``"output"``
+            for an output, or ``"merge"`` for one without a Dense layer.
+        neurons: Width of the Dense layer, or the flattened width of an input; 0 for a ``"merge"``.
         dendrites: Number of dendrites of a ``"neuron"``; 0 for other kinds.
-        activation: Activation of the Dense layers.
-        edges: Sources of the unit, in the order in which they are merged.
+        activation: Name of the Dense layers' Keras activation.
+        edges: Edges to the unit's sources, in the order in which the sources are merged.
     """
 
     level: int
@@ -106,30 +108,30 @@ class UnitFuture:
 
     @property
     def name(self) -> str:
-        """Level and number of the unit, the prefix of its layer names."""
+        """Name made of level and number (``level1_unit0``), the prefix of its layer names."""
         return f"level{self.level}_unit{self.number}"
 
 
 @dataclass(frozen=True)
 class NetworkFuture:
-    """Plan of a network.
+    """Complete plan of a Cerebros network.
 
     Every plan satisfies these rules:
 
     1. Every unit except the inputs reads a unit on a level above, within the maximum skip depth.
     2. Every unit except the outputs is read by a unit on a level below, within that depth.
-    3. An edge leads to a lower level or, within a hidden level, from a lower to a higher unit
-       number, so the graph is acyclic.
+    3. An edge leads from a level to one below or, within a hidden level, from a lower to a higher
+       unit number, so the graph is acyclic.
 
     Attributes:
-        levels: Input level, hidden levels and output level.
+        levels: Units of each level: input level, hidden levels and output level.
         maximum_skip_connection_depth: Maximum number of levels that an edge may span.
-        merge: ``"concatenate"`` or ``"add"``.
+        merge: How a unit merges its sources: ``"concatenate"`` or ``"add"``.
         regularization: Regularization of merged sources: ``"batch_normalization"``, ``"dropout"``
             or ``"none"``.
-        dropout_rate: Dropout rate, if used.
-        batch_normalization_momentum: Momentum of batch normalization, if used.
-        gate_activation: Activation of gated edges.
+        dropout_rate: Dropout rate, if ``regularization`` is ``"dropout"``.
+        batch_normalization_momentum: Momentum of batch normalization, if it is used.
+        gate_activation: Name of the Keras activation of gated edges.
 
     Raises:
         ArgumentError: If an argument is invalid or breaks a rule.
@@ -182,13 +184,13 @@ class NetworkFuture:
         return self.levels[edge.level][edge.unit]
 
     def merged_width(self, unit: UnitFuture) -> int:
-        """Return the width of the merged sources of a unit."""
+        """Return the number of values per row of a unit's merged sources."""
         widths = [self.source(edge).width for edge in unit.edges]
         return sum(widths) if self.merge == "concatenate" else sum(set(widths))
 
     @property
     def parameters(self) -> int:
-        """Number of parameters, trainable or not, excluding base models."""
+        """Number of weight values, trainable or not, excluding base models."""
         return sum(self._count_weights(unit) for unit in self.units() if unit.kind != "input")
 
     def _count_weights(self, unit: UnitFuture) -> int:
@@ -199,7 +201,7 @@ class NetworkFuture:
         return count + unit.dendrites * (unit.neurons + 1) * unit.neurons
 
     def summary(self) -> str:
-        """Return a description of the plan with one line per unit."""
+        """Return a readable description of the plan, with one line per unit."""
         lines = []
         for unit in self.units():
             gates = sum(edge.gated for edge in unit.edges)

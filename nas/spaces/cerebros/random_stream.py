@@ -1,4 +1,4 @@
-"""Uniform draws that are the same on every machine and Python version."""
+"""Random draws that are the same on every machine and in every Python version."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ T = TypeVar("T")
 
 
 class RandomStream:
-    """Named stream of random draws.
+    """Reproducible stream of random draws for one purpose.
 
-    It uses only ``random.Random.random``: Python guarantees the same sequence for a seed, but not
-    the same results of ``randint`` or ``choice``.
+    It uses only ``random.Random.random``, for which Python guarantees the same sequence for a seed;
+    it does not guarantee this for ``randint`` or ``choice``.
 
     Args:
         seed: Seed from which the stream is derived.
-        *names: Purpose of the stream; different names give different draws.
+        *names: Purpose of the stream; streams with different names are independent.
     """
 
     def __init__(self, seed: int, *names: str | int) -> None:
         self._generator = random.Random(derive_seed(seed, *names))
 
     def chance(self, probability: float) -> bool:
-        """Return True with the given probability; always if it is at least 1, never if it is 0."""
+        """Return True with the given probability: always from 1 up, and never at 0."""
         return self._generator.random() < probability
 
     def integer(self, low: int, high: int) -> int:
-        """Draw an integer uniformly from ``[low, high]``, bounds included."""
+        """Draw an integer uniformly from ``low`` to ``high``, both inclusive."""
         return low + int(self._generator.random() * (high - low + 1))
 
     def choice(self, values: Sequence[T]) -> T:

@@ -1,7 +1,8 @@
 """Serialization of networks as programs and initial weights, without building them in Keras.
 
-Keras needs half a second to build a network of hundreds of small layers, mostly to create variables
-that the driver does not use: workers rebuild the network, or train it in another form.
+A program is the JSON form of a network that is sent to workers. Keras needs half a second to build
+a network of hundreds of small layers, mostly to create variables that the driver does not use:
+workers rebuild the network, or train it in another form.
 """
 
 from __future__ import annotations
@@ -49,12 +50,12 @@ _KEYWORDS: dict[str, dict[str, Any]] = {"BatchNormalization": {"mask": None}}
 
 
 class NetworkTemplate:
-    """Part of a program that all networks of a space share.
+    """The part of a program that is common to all networks of a space.
 
     Args:
         model: Compiled network without hidden units.
-        flat: Flat input tensors of the model, which units read.
-        class_weight: As in :func:`~cerebros_spark.training.keras.serialization.serialize_model`.
+        flat: Flat input tensors of the model, which the units read.
+        class_weight: Weight of each class in the training loss, by class index; None for none.
 
     Raises:
         TrialError, ArgumentError: If the model cannot be serialized, or a metric is not additive.
@@ -65,20 +66,20 @@ class NetworkTemplate:
     ) -> None:
         self._program = json.loads(serialize_model(model, class_weight))
         check_additive(model)
-        #: Flat inputs that units read.
+        #: Flat inputs, which the units read.
         self.inputs = [
             RecordedTensor(keras_history(each).operation.name, tuple(each.shape), each.dtype)
             for each in flat
         ]
 
     def make_recorder(self) -> LayerRecorder:
-        """Make a recorder that already contains the layers of the template."""
+        """Make a layer recorder that already contains the template's layers."""
         return LayerRecorder(self._program["architecture"]["config"]["layers"])
 
     def serialize(
         self, recorder: LayerRecorder, outputs: Sequence[RecordedTensor], optimizer: Any
     ) -> SerializedNetwork:
-        """Serialize a network of recorded layers, given its outputs and its optimizer."""
+        """Serialize the network of recorded layers that computes ``outputs``."""
         names = [output.layer for output in outputs]
         layers = recorder.get_layers(names)
         optimizer_config = json.loads(json.dumps(keras.optimizers.serialize(optimizer)))
@@ -109,14 +110,14 @@ class NetworkTemplate:
 
 @dataclass(frozen=True)
 class RecordedTensor:
-    """Output of the recorded layer named ``layer``; ``shape`` includes the batch dimension."""
+    """Output of a recorded layer: its name, the shape with the batch dimension, and the dtype."""
 
     layer: str
     shape: tuple[int | None, ...]
     dtype: str
 
     def get_config(self) -> dict[str, Any]:
-        """Return the configuration that Keras writes for the tensor."""
+        """Return the configuration that Keras would write for the tensor."""
         return {
             "class_name": "__keras_tensor__",
             "config": {
@@ -128,10 +129,10 @@ class RecordedTensor:
 
 
 class LayerRecorder:
-    """Replacement for ``keras.layers`` that records the layers of units instead of building them.
+    """Replacement for ``keras.layers`` that records the units' layers instead of building them.
 
     Args:
-        layers: Configurations of layers that units may read.
+        layers: Configurations of existing layers whose outputs units may read.
 
     Attributes:
         weights: Initial weights of the recorded layers, by layer name.
@@ -142,19 +143,19 @@ class LayerRecorder:
         self.weights: dict[str, list[np.ndarray]] = {}
 
     def __getattr__(self, kind: str) -> Any:
-        """Return a function that replaces a class of ``keras.layers`` and takes its arguments."""
+        """Return a function that replaces the layer class ``kind`` and takes its arguments."""
         if kind not in _WIDTHS:
             raise AttributeError(f"cannot record layers of the class {kind!r}")
         return functools.partial(self._record, kind)
 
     def get_layers(self, outputs: Sequence[str]) -> list[Mapping[str, Any]]:
-        """Return the configurations of all layers that the outputs need, in Keras order."""
+        """Return the configurations of all layers on which ``outputs`` depend, in Keras order."""
         return [self._layers[name] for name in sort_layers(self._get_sources, outputs)]
 
     def _record(
         self, kind: str, *, name: str, dtype: Any = None, **config: Any
     ) -> Callable[[Any], RecordedTensor]:
-        """Return a function that records a layer call; seeds are drawn now, as in Keras."""
+        """Return a function that records a call of a new layer; its seeds are drawn at once."""
         policy = str(keras.config.dtype_policy().name if dtype is None else dtype)
         template = _get_template(kind, json.dumps(config, sort_keys=True), policy)
         layer = {**template, "config": {**template["config"], "name": name}, "name": name}
@@ -190,11 +191,11 @@ class LayerRecorder:
 
 
 def sort_layers(sources: Callable[[str], Sequence[str]], outputs: Sequence[str]) -> list[str]:
-    """Sort the layers that the outputs need as functional Keras models store them.
+    """Return the layers on which ``outputs`` depend, in the order of a functional Keras model.
 
-    The deepest layers, farthest from the outputs, come first. Layers of equal depth are in the
-    order in which a search from the outputs finds them (``map_graph`` in
-    ``keras/src/ops/function.py``). ``sources`` returns the layers that a layer reads.
+    Layers farthest from the outputs come first. Layers at equal depth are in the order in which a
+    depth-first search from the outputs finds them (``map_graph`` in ``keras/src/ops/function.py``).
+    ``sources`` returns the names of the layers that a layer reads.
     """
     order: dict[str, int] = {}
     finished: list[str] = []
@@ -220,7 +221,7 @@ def sort_layers(sources: Callable[[str], Sequence[str]], outputs: Sequence[str])
 
 @functools.lru_cache(maxsize=256)
 def _get_template(kind: str, config: str, policy: str) -> dict[str, Any]:
-    """Return the configuration of an unbuilt layer."""
+    """Return the serialized form of a new, unbuilt layer of the class ``kind``."""
     with seeded_initializers(0):  # leaves the network's random stream unchanged
         layer = getattr(keras.layers, kind)(**json.loads(config), dtype=policy)
     template: dict[str, Any] = json.loads(json.dumps(keras.saving.serialize_keras_object(layer)))
@@ -228,7 +229,7 @@ def _get_template(kind: str, config: str, policy: str) -> dict[str, Any]:
 
 
 def _make_initializer(config: Mapping[str, Any]) -> Any:
-    """Make an initializer; the seed of a random initializer is drawn now."""
+    """Make an initializer; a random one draws its seed at once."""
     return _get_initializer_class(json.dumps(config)).from_config(dict(config["config"]))
 
 

@@ -1,4 +1,4 @@
-"""Bounds from which Cerebros networks are drawn."""
+"""Search space of Cerebros networks: bounds and settings from which networks are drawn."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cerebros_spark.core.validation import check_integer, check_real
 from nas.spaces.validation import check_activation, check_member, check_positive, check_share
 
 Decay = float | Callable[[int], float]
-"""A base ``b``, for the decay ``b ** distance``, or a function of the distance."""
+"""Decay with distance: a base ``b`` for ``b ** distance``, or a function of the distance."""
 
 ROUNDING_RULES = ("ceil", "floor")
 MERGES = ("concatenate", "add")
@@ -47,11 +47,12 @@ class CerebrosSpace:
     """Search space of networks made of levels of small Dense units, wired at random.
 
     The method and the argument names are those of Cerebros (David Thrower,
-    cerebros-core-algorithm-alpha). :meth:`published` has its published near-optimal values for a
-    house-price table. The defaults differ where others gave better networks for tables: wider
-    units without batch normalization, fewer levels, and lower learning rates that fall to 0. All
-    bounds are inclusive, and every draw between them is uniform. Arguments that say "or several"
-    take one fixed value, or a tuple of values to search over.
+    cerebros-core-algorithm-alpha). :meth:`published` returns a space with its published
+    near-optimal values for a house-price table. The defaults differ from these where other values
+    gave better networks for tables: wider units without batch normalization, fewer levels, and
+    lower learning rates that fall to 0. All bounds are inclusive, and every draw between them is
+    uniform. For an argument described with "or several", pass one fixed value, or a tuple of values
+    to search over. To pick a source means to draw it at random for an edge.
 
     Args:
         minimum_levels: Minimum number of hidden levels.
@@ -62,30 +63,34 @@ class CerebrosSpace:
         maximum_neurons_per_unit: Maximum number of neurons of a unit.
         minimum_skip_connection_depth: Minimum distance, in levels, from a unit to the levels that
             it reads besides the level just above.
-        maximum_skip_connection_depth: Maximum distance from a unit to those levels.
-        predecessor_level_connection_affinity_factor_first: Number of picks per input that each
-            unit of level 1 makes.
-        predecessor_level_connection_affinity_factor_first_rounding_rule: ``"ceil"`` or
-            ``"floor"``, how the number of those picks is rounded.
-        predecessor_level_connection_affinity_factor_main: Number of picks per unit of an earlier
-            level that each unit of level 2 or deeper makes, before the decay.
-        predecessor_level_connection_affinity_factor_main_rounding_rule: ``"ceil"`` or
-            ``"floor"``, for those picks and the extra picks of the outputs.
+        maximum_skip_connection_depth: Maximum distance, in levels, from a unit to the levels that
+            it reads.
+        predecessor_level_connection_affinity_factor_first: Number of picks that each unit of level
+            1 makes, divided by the number of inputs.
+        predecessor_level_connection_affinity_factor_first_rounding_rule: How the number of those
+            picks is rounded: ``"ceil"`` or ``"floor"``.
+        predecessor_level_connection_affinity_factor_main: Number of picks that each unit of level 2
+            or deeper makes from a level above, divided by that level's number of units, before the
+            decay.
+        predecessor_level_connection_affinity_factor_main_rounding_rule: How the number of those
+            picks, and of the outputs' extra picks, is rounded: ``"ceil"`` or ``"floor"``.
         predecessor_level_connection_affinity_factor_decay_main: Multiplier of the main factor for
             a level ``x`` levels above: a base ``b`` for ``b ** x``, or a function of ``x``.
-        predecessor_level_connection_affinity_factor_final_to_kminus1: Number of picks per unit of
-            the last hidden level that each output makes *in addition* to the main picks. Defaults
-            to 0: the published settings name no value, and the main factor alone makes each output
-            pick every unit of that level seven times on average.
+        predecessor_level_connection_affinity_factor_final_to_kminus1: Number of picks that each
+            output makes from the last hidden level *in addition* to the main picks, divided by that
+            level's number of units. Defaults to 0: the published settings name no value, and with
+            the main factor alone, each output picks every unit of that level seven times on
+            average.
         max_consecutive_lateral_connections: Maximum number of lateral edges in a row; see
             :mod:`nas.spaces.cerebros.wiring` for the definition of a row.
         gate_after_n_lateral_connections: Number of ungated lateral edges in a row after which the
             next edge is gated.
         gate_activation: Activation of gated edges.
         p_lateral_connection: Probability that one try makes a lateral edge, before the decay.
-        p_lateral_connection_decay: Multiplier of that probability for a unit ``x`` places to the
-            left: a base or a function. A product above 1 counts as 1.
-        num_lateral_connection_tries_per_unit: Number of tries for each pair of units on a level.
+        p_lateral_connection_decay: Multiplier of that probability for a unit ``x`` positions to the
+            left: a base ``b`` for ``b ** x``, or a function of ``x``. Products above 1 count as 1.
+        num_lateral_connection_tries_per_unit: Number of tries for each pair of units on a hidden
+            level.
         activation: Activation of the hidden units, or several.
         merge: How a unit merges its sources: ``"concatenate"``, or ``"add"``, which adds sources
             of equal width and concatenates the sums; or several.
@@ -96,14 +101,15 @@ class CerebrosSpace:
             default of 0.99, validation is meaningful only after hundreds of steps; trials on small
             tables have fewer.
         unit: Kind of the hidden units, or several. ``"dense"`` is one Dense layer. ``"neuron"`` is
-            a Dense layer, the axon, that feeds dendrites: Dense layers of the same width. A reader
-            of the unit reads all its dendrites.
+            a Dense layer, the axon, followed by parallel Dense layers of the same width, the
+            dendrites. The unit outputs the concatenated dendrites.
         minimum_dendrites_per_neuron: Minimum number of dendrites of a ``"neuron"``.
         maximum_dendrites_per_neuron: Maximum number of dendrites of a ``"neuron"``.
         learning_rate: Learning rate of the optimizer, or several.
-        learning_rate_schedule: ``"cosine"``, which rises to the learning rate over the first 5 % of
-            a trial's steps and then falls to 0 by a half cosine, or ``"constant"``. Rates are
-            constant, too, if a callback sets them, or if the number of epochs has no limit.
+        learning_rate_schedule: ``"cosine"`` or ``"constant"``. With ``"cosine"``, the rate rises to
+            ``learning_rate`` over the first 5% of a trial's steps and then falls to 0 by a half
+            cosine. If a callback sets learning rates, or if the number of epochs has no limit, the
+            rate is constant in any case.
 
     Raises:
         ArgumentError: If an argument is invalid.
@@ -189,16 +195,16 @@ class CerebrosSpace:
 
     @classmethod
     def published(cls, **bounds: Any) -> CerebrosSpace:
-        """Return a space with the published values, except for the arguments that are given."""
+        """Return a space with the published values, except for the arguments in ``bounds``."""
         return cls(**(_PUBLISHED | bounds))
 
     def choices(self, name: str) -> tuple[Any, ...]:
-        """Return the value or values of the argument ``name`` as a tuple."""
+        """Return the values of the argument ``name`` as a tuple, even if it has only one value."""
         value = getattr(self, name)
         return value if isinstance(value, tuple) else (value,)
 
     def decay_main(self, distance: int) -> float:
-        """Return the decay of the main factor for a level ``distance`` levels above.
+        """Return the multiplier of the main factor for a level ``distance`` levels above.
 
         Raises:
             ArgumentError: If a decay function returns a negative or infinite number, or NaN.
@@ -206,7 +212,7 @@ class CerebrosSpace:
         return _compute_decay(_DECAY_MAIN, getattr(self, _DECAY_MAIN), distance)
 
     def decay_lateral(self, distance: int) -> float:
-        """Return the decay of the probability for a unit ``distance`` places to the left.
+        """Return the multiplier of the lateral probability for a unit ``distance`` to the left.
 
         Raises:
             ArgumentError: If a decay function returns a negative or infinite number, or NaN.
@@ -214,9 +220,9 @@ class CerebrosSpace:
         return _compute_decay(_DECAY_LATERAL, self.p_lateral_connection_decay, distance)
 
     def picks(self, level: int, source_level: int, units: int) -> int:
-        """Return the number of picks that a unit on ``level`` makes from ``source_level``.
+        """Return the number of sources that a unit on ``level`` picks from ``source_level``.
 
-        ``units`` is the number of units on ``source_level``. A unit makes at least one pick from
+        ``units`` is the number of units on ``source_level``. A unit picks at least one source from
         the level just above.
         """
         if level == 1:
@@ -233,19 +239,23 @@ class CerebrosSpace:
         return max(count, 1) if level - source_level == 1 else count
 
     def final_picks(self, units: int) -> int:
-        """Return the number of extra picks of an output from ``units`` on the last hidden level."""
+        """Return the extra picks of each output from a last hidden level with ``units`` units."""
         return _round(
             self.predecessor_level_connection_affinity_factor_final_to_kminus1 * units,
             self.predecessor_level_connection_affinity_factor_main_rounding_rule,
         )
 
     def reaches(self, distance: int) -> bool:
-        """Return whether a unit picks from the level ``distance`` levels above."""
+        """Return whether a unit picks sources from the level ``distance`` levels above it."""
         nearest, farthest = self.minimum_skip_connection_depth, self.maximum_skip_connection_depth
         return distance == 1 or nearest <= distance <= farthest
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments as JSON values; raise ArgumentError for an unregistered function."""
+        """Return the arguments as JSON values, to be passed to :meth:`from_config`.
+
+        A function is represented by its name as registered with Keras; if it is not registered,
+        ArgumentError is raised.
+        """
         return {
             field.name: _to_config(field.name, getattr(self, field.name))
             for field in dataclasses.fields(self)
@@ -253,14 +263,14 @@ class CerebrosSpace:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> CerebrosSpace:
-        """Create a space from its configuration; missing arguments take their defaults."""
+        """Create a space from the result of :meth:`get_config`; missing arguments get defaults."""
         unknown = sorted(set(config) - {field.name for field in dataclasses.fields(cls)})
         if unknown:
             raise ArgumentError(f"CerebrosSpace has no arguments {unknown}")
         return cls(**{name: _from_config(name, value) for name, value in config.items()})
 
     def to_json(self) -> str:
-        """Return the space as JSON; raise ArgumentError for an unregistered function."""
+        """Return the space as a JSON string; raise ArgumentError if :meth:`get_config` does."""
         return json.dumps(self.get_config(), sort_keys=True)
 
     @classmethod

@@ -1,13 +1,14 @@
-"""Edges of a moiety: upstream edges, the repair of unread units, and lateral edges.
+"""Random wiring of a moiety: upstream edges, repair of unread units, and lateral edges.
 
 Upstream edges lead from levels above. On a hidden level, a unit may also read units to its left,
-through lateral edges. The published limits count lateral edges "in a row". Here, a row is the
-lateral edges that one unit reads, in the order in which they are drawn. A failed try does not end
-the row; another reader starts a new one. So:
+through lateral edges. The published limits count lateral edges "in a row". Here, a row consists of
+the lateral edges that one unit reads, in the order in which they are drawn. A failed try does not
+end the row; each reader has a separate row. Therefore:
 
-- "at most n in a row": a unit reads at most n lateral edges, and its later tries have no effect;
-- "gated after n in a row": the first n lateral edges of the unit are ungated and the next one is
-  gated. Then the count restarts, so that every (n + 1)-th edge is gated.
+- "at most n in a row" means that a unit reads at most n lateral edges, and its later tries have no
+  effect;
+- "gated after n in a row" means that the unit's first n lateral edges are ungated and the next one
+  is gated. Then the count restarts, so every (n + 1)-th edge is gated.
 
 Under other interpretations, the published limits would never apply: with a success rate of a
 fifth, 23 successful tries in a row practically never occur, and levels of at most four units have
@@ -27,7 +28,7 @@ from nas.spaces.cerebros.random_stream import RandomStream
 from nas.spaces.cerebros.space import CerebrosSpace
 
 EdgeTable = list[list[list[Edge]]]
-"""Edges that each unit reads, by level and number of the unit, while they are being drawn."""
+"""Lists of the edges that each unit reads, indexed by the unit's level and number."""
 
 
 def draw_future(
@@ -37,21 +38,24 @@ def draw_future(
     outputs: Sequence[OutputFuture],
     seed: int,
 ) -> NetworkFuture:
-    """Draw one wiring of a moiety and return the complete plan.
+    """Draw one wiring of a moiety, and return the complete network plan.
 
-    Three steps, each with its own random stream, draw upstream edges from the outputs toward the
-    inputs, repair units that nothing reads, and draw lateral edges. The method is that of Cerebros
-    (David Thrower, cerebros-core-algorithm-alpha).
+    There are three steps, each with a separate random stream: draw upstream edges from the outputs
+    toward the inputs, connect units that no other unit reads, and draw lateral edges. The method is
+    that of Cerebros (David Thrower, cerebros-core-algorithm-alpha).
 
     Args:
-        space: Affinities, decays, skip depths and lateral settings.
-        moiety: Levels, units and neurons.
-        inputs: Width of each model input after its base model, flattened.
+        space: Settings of the wiring, such as affinities, decays and skip depths.
+        moiety: Levels, units and neurons of the network.
+        inputs: Flattened width of each model input after its base model, if any.
         outputs: Width and activation of each model output.
         seed: Seed of the draws. Equal arguments give equal plans on every machine.
 
+    Returns:
+        The validated plan.
+
     Raises:
-        ArgumentError: If there is no input or output, or a decay function returns an invalid
+        ArgumentError: If there is no input or no output, or if a decay function returns an invalid
             number.
     """
     if not inputs or not outputs:
@@ -78,11 +82,11 @@ def draw_future(
 
 
 def draw_upstream(space: CerebrosSpace, sizes: Sequence[int], seed: int) -> EdgeTable:
-    """Draw the upstream edges uniformly with replacement, from the last level to the first.
+    """Draw the upstream edges of all units, from the last level to the first.
 
-    ``sizes`` holds the number of units on each level, including inputs and outputs. The edges of a
-    unit from the nearest level come first. Rule 1 of a :class:`~.plan.NetworkFuture` holds; rule 2
-    may not.
+    ``sizes`` contains the number of units on each level, including inputs and outputs. Sources are
+    drawn uniformly with replacement. A unit's edges from the nearest level come first. The result
+    satisfies rule 1 of :class:`~.plan.NetworkFuture`, but not necessarily rule 2.
     """
     stream = RandomStream(seed)
     edges: EdgeTable = [[[] for _ in range(size)] for size in sizes]
@@ -101,13 +105,13 @@ def draw_upstream(space: CerebrosSpace, sizes: Sequence[int], seed: int) -> Edge
 
 
 def repair_unread(space: CerebrosSpace, edges: EdgeTable, seed: int) -> None:
-    """Connect each unread unit or input to a random unit on a level below.
+    """Connect each unit that no other unit reads to a random reader on a level below.
 
-    The level is drawn uniformly from those between the minimum and the maximum skip depth below
-    the unit, outputs included. The reader is then drawn uniformly from that level. If the network
-    ends before the minimum depth, the reader is drawn from the last hidden level, or from the
-    outputs if the unit is itself on that level. Such an edge may be shorter than the minimum skip
-    depth, but is never longer than the maximum.
+    Inputs are included. The reader's level is drawn uniformly from the levels whose distance below
+    the unit is between the minimum and the maximum skip depth; it may be the output level. The
+    reader is then drawn uniformly from that level. If the network has no such level, the reader is
+    drawn from the last hidden level, or from the outputs if the unit is on that level. That edge
+    may be shorter than the minimum skip depth, but is never longer than the maximum.
     """
     stream = RandomStream(seed)
     last = len(edges) - 1
@@ -128,10 +132,10 @@ def _draw_reader_level(space: CerebrosSpace, stream: RandomStream, level: int, l
 
 
 def draw_lateral(space: CerebrosSpace, level: int, units: int, seed: int) -> list[list[Edge]]:
-    """Draw the lateral edges that each unit on a level reads.
+    """Draw the lateral edges on a level with ``units`` units; return each unit's list of edges.
 
     Each unit u gets ``num_lateral_connection_tries_per_unit`` tries for every unit v to its left,
-    in order. A try succeeds with probability ``p_lateral_connection * decay(u - v)``.
+    from left to right. A try succeeds with probability ``p_lateral_connection * decay(u - v)``.
     """
     stream = RandomStream(seed)
     return [_draw_row(space, level, reader, stream) for reader in range(units)]

@@ -1,8 +1,8 @@
-"""Residual multi-layer perceptrons: blocks of Dense layers, each bypassed by its input.
+"""Residual multi-layer perceptrons: blocks of Dense layers with a bypass from input to output.
 
 - ``plan``: validated plan of a network; does not import Keras.
 - ``layers``: Keras layers built from a plan.
-- ``model``: one network, defined by arguments (:class:`~.model.ResidualMLP`).
+- ``model``: builder of one network from arguments (:class:`~.model.ResidualMLP`).
 - ``block``: search space as a block of an AutoKeras graph (:class:`~.block.ResidualMLPBlock`).
 
 The names below load on first use.

@@ -1,4 +1,4 @@
-"""Residual multi-layer perceptrons as a block of an AutoKeras graph."""
+"""AutoKeras block that searches residual multi-layer perceptrons."""
 
 from __future__ import annotations
 
@@ -35,34 +35,35 @@ class ResidualMLPBlock(ak.Block):
     """AutoKeras block that searches residual multi-layer perceptrons.
 
     :class:`~nas.ResidualMLP` describes the networks. Each argument is one value, or a range to
-    search: ``(lowest, highest)`` for numbers, a list for names. An argument with one value has no
-    hyperparameter. The hyperparameters of blocks and layers that a network lacks are conditional.
-    Several inputs are flattened and concatenated.
+    search: ``(lowest, highest)`` for a number, or a list for a name. An argument with one value has
+    no hyperparameter. Hyperparameters of blocks and layers that smaller networks lack are
+    conditional. Several inputs are flattened and concatenated.
 
-    Hyperparameters are named after the block (``residual_mlp_block_1/blocks``). Those of the first
-    block in the network are ``layers_1``, ``width_1``, ``decrease_1``, ``bypass_layers_1`` and, for
-    the first Dense layer of its bypass, ``bypass_width_1_1``.
+    Hyperparameter names begin with the block's name (``residual_mlp_block_1/blocks``). Those of the
+    first block in the network are ``layers_1``, ``width_1``, ``decrease_1``, ``bypass_layers_1``
+    and, for the first Dense layer of its bypass, ``bypass_width_1_1``.
 
     Args:
         blocks: Number of blocks.
         layers: Number of Dense layers in a block.
         width: Number of units in the first Dense layer of a block.
-        decrease: How fast the layers of a block get narrower, as a fraction of the maximum that
-            their number and first width allow, so that every proposal of a tuner can be built. 0
-            keeps the width.
-        bypass_layers: Number of Dense layers in the bypass of a block.
-        bypass_width: Number of units in each of them.
-        bypass_regularization: Layer after each of them: ``"dropout"``, ``"bnorm"`` (batch
+        decrease: How fast a block's layers get narrower, as a fraction, from 0 to 1, of the maximum
+            that their number and first width allow. Every combination of values can therefore be
+            built. If 0, all layers have the same width.
+        bypass_layers: Number of Dense layers in a block's bypass.
+        bypass_width: Number of units in each bypass layer.
+        bypass_regularization: Layer after each bypass layer: ``"dropout"``, ``"bnorm"`` (batch
             normalization), or a list of both.
-        bypass_dropout_rate: Dropout rate in the bypasses.
+        bypass_dropout_rate: Dropout rate in the bypasses, in [0, 1).
         inter_block_layers: Number of Dense layers between consecutive blocks.
-        inter_block_width: Number of units in each of them.
+        inter_block_width: Number of units in each layer between blocks.
         final_layers: Number of Dense layers after the last block.
-        final_width: Number of units in each of them.
-        final_regularization: Layer after each of them, as in the bypasses.
-        final_dropout_rate: Dropout rate after the final layers.
-        activation: Names of Keras activations.
-        name: Name of the block; None for a name that AutoKeras numbers.
+        final_width: Number of units in each final layer.
+        final_regularization: Layer after each final layer: ``"dropout"``, ``"bnorm"``, or a list of
+            both.
+        final_dropout_rate: Dropout rate after the final layers, in [0, 1).
+        activation: Name of a Keras activation, or a list of names.
+        name: Name of the block; None for a default name numbered by AutoKeras.
         tunable: Whether to search the hyperparameters; if False, they keep their defaults.
 
     Raises:
@@ -121,11 +122,11 @@ class ResidualMLPBlock(ak.Block):
         """Build a network in the graph.
 
         Args:
-            hp: A ``keras_tuner.HyperParameters``, in the scope of the block.
+            hp: A ``keras_tuner.HyperParameters``, in the block's name scope.
             inputs: A Keras tensor or a list of them.
 
         Returns:
-            A Keras tensor of shape ``(batch, width)``.
+            The network's last hidden output, a Keras tensor of shape ``(batch, width)``.
         """
         prefix = f"{self.name}_"
         several = isinstance(inputs, list | tuple)
@@ -136,10 +137,10 @@ class ResidualMLPBlock(ak.Block):
         return build_layers(self.plan(hp), tensor, self._read_choice(hp, "activation"), prefix)
 
     def plan(self, hp: Any) -> ResidualPlan:
-        """Register the hyperparameters and return the plan that their values define.
+        """Register the hyperparameters, and return the network plan that their values define.
 
         Args:
-            hp: A ``keras_tuner.HyperParameters``, in the scope of the block.
+            hp: A ``keras_tuner.HyperParameters``, in the block's name scope.
         """
         most = self._bounds["blocks"][1]
         count = self._read_integer(hp, "blocks", "blocks")
@@ -160,7 +161,7 @@ class ResidualMLPBlock(ak.Block):
         return ResidualPlan(tuple(blocks), inter, final, **regularization)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the block as JSON values."""
+        """Return the block's arguments as JSON values."""
         bounds = {name: list(values) for name, values in (self._bounds | self._choices).items()}
         return {**super().get_config(), **bounds}
 
@@ -177,7 +178,7 @@ class ResidualMLPBlock(ak.Block):
         return ResidualBlock(layers, width, int(fraction * largest), bypass, number)
 
     def _read_widths(self, hp: Any, part: str, suffix: str, active: bool) -> tuple[int, ...]:
-        """Read the number of Dense layers in a part, and return the number of units in each."""
+        """Return the width of each Dense layer in a part such as ``"bypass"`` or ``"final"``."""
         bound = f"{part}_layers"
         name = f"{bound}{suffix}"
         count = self._read_integer(hp, name, bound, active)

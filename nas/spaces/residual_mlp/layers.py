@@ -1,4 +1,4 @@
-"""Keras layers built from a plan. All are built-in, so that Keras alone can load a saved model."""
+"""Builder of a plan's layers, all built into Keras, so that Keras alone can load a saved model."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _MOMENTUM = 0.9
 
 
 def build_layers(plan: ResidualPlan, tensor: Any, activation: Any, prefix: str = "") -> Any:
-    """Build the layers between a flat input and the output layer, and return the last tensor.
+    """Build the layers of a plan on ``tensor``, of shape ``(rows, width)``, up to the output layer.
 
-    Initial weights and dropout masks come from Keras' global generator. All layer names start with
-    ``prefix``.
+    Return the last layer's output. Initial weights and dropout masks come from Keras' global random
+    generator. All layer names start with ``prefix``.
     """
     builder = _LayerBuilder(plan, activation, prefix)
     for number, block in enumerate(plan.blocks, 1):
@@ -39,7 +39,7 @@ class _LayerBuilder:
     prefix: str
 
     def add_block(self, tensor: Any, block: ResidualBlock, name: str) -> Any:
-        """Add a block: its output concatenates the Dense layers and the bypass, in this order."""
+        """Add a block, and return its last Dense layer's output concatenated with the bypass."""
         kind, rate = self.plan.bypass_regularization, self.plan.bypass_dropout_rate
         dense = self.add_dense(tensor, block.widths, name)
         bypass = self.add_dense(tensor, block.bypass, f"{name}_bypass", kind, rate)
@@ -48,7 +48,7 @@ class _LayerBuilder:
     def add_dense(
         self, tensor: Any, widths: Sequence[int], name: str, kind: str = "", rate: float = 0.0
     ) -> Any:
-        """Add Dense layers, each followed by the regularization ``kind``; empty for none."""
+        """Add Dense layers, each followed by the regularization ``kind`` (``""`` for none)."""
         name = f"{self.prefix}{name}"
         for number, width in enumerate(widths, 1):
             dense = f"{name}_dense{number}"

@@ -1,4 +1,4 @@
-"""Residual multi-layer perceptron, defined by arguments, alone or after a base model."""
+"""Builder of a residual multi-layer perceptron, alone or after a base model."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ _BLOCKS = ((7, 75, 8), (5, 75, 10))
 
 
 class ResidualMLP:
-    """Builder of a residual multi-layer perceptron, alone or in tandem with a base model.
+    """Builder of a residual multi-layer perceptron, alone or after a base model.
 
-    A block consists of a few Dense layers and a copy of their input that bypasses them. The next
-    block reads the output of the last Dense layer, concatenated with that copy. Depth therefore
-    costs less than in a plain perceptron, because gradients and early features have a short path.
+    A block consists of a few Dense layers and a bypass, through which a copy of the block's input
+    skips these layers. The next block reads the output of the last Dense layer, concatenated with
+    the bypass. Deep networks are therefore easier to train than plain perceptrons, because
+    gradients and early features have a short path.
     (Residual connections: He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition",
     CVPR 2016; concatenated rather than added: Huang, Liu, van der Maaten and Weinberger, "Densely
     Connected Convolutional Networks", CVPR 2017.)
@@ -42,29 +43,33 @@ class ResidualMLP:
             such as a pretrained network without its top (transfer learning). It becomes a layer
             and shares its weights. ``""`` or None for no base model.
         base_model_input_shape: Shape of one row that the base model expects, if it differs from
-            the data; images are resized to it. ``""`` or None for the shape of the data.
+            the data's; images are resized to it. ``""`` or None for the data's shape.
         flatten_after_base_model: Whether to flatten the output of the base model (or the data,
-            without a base model) if its rows are not vectors.
-        blocks: For each block ``[layers, first width, decrease]``: the number of Dense layers, the
-            number of units in the first, and by how many units each layer is narrower than the
-            previous one. ``layers * decrease`` must be less than the first width.
+            if there is no base model) if its rows are not vectors.
+        blocks: For each block, a list ``[layers, first width, decrease]``: the number of Dense
+            layers, the number of units in the first layer, and the number of units by which each
+            layer is narrower than the previous one. ``layers * decrease`` must be less than the
+            first width.
         residual_bypass_dense_layers: For each block, the number of units in each Dense layer of its
-            bypass, such as ``[[], [5]]``. ``""`` or None for bypasses without Dense layers.
-        b_norm_or_dropout_residual_bypass_layers: ``"dropout"`` or ``"bnorm"`` (batch
-            normalization) after each Dense layer of a bypass.
-        dropout_rate_for_bypass_layers: Dropout rate in the bypasses.
+            bypass, such as ``[[], [5]]``. ``""`` or None if no bypass has Dense layers.
+        b_norm_or_dropout_residual_bypass_layers: Layer after each Dense layer of a bypass:
+            ``"dropout"`` or ``"bnorm"`` (batch normalization).
+        dropout_rate_for_bypass_layers: Dropout rate in the bypasses, in [0, 1).
         inter_block_layers_per_block: Number of units in each Dense layer between consecutive
             blocks.
-        b_norm_or_dropout_last_layers: ``"dropout"`` or ``"bnorm"`` after each final Dense layer.
-        dropout_rate: Dropout rate after the final Dense layers.
+        b_norm_or_dropout_last_layers: Layer after each final Dense layer: ``"dropout"`` or
+            ``"bnorm"``.
+        dropout_rate: Dropout rate after the final Dense layers, in [0, 1).
         activation: Activation of all Dense layers except the output: a name or a Keras function.
         final_dense_layers: Number of units in each Dense layer after the last block.
-        number_of_classes: Number of units in the output: 1 for two classes, otherwise the number
-            of classes. For a regression, the number of labels, which defaults to 1.
-        final_activation: Activation of the output; None for no activation. Defaults to softmax for
-            several classes, sigmoid for one unit of a classification, and none for a regression.
-        loss: Keras loss or its name. Defaults to categorical cross-entropy (one-hot labels), to
-            binary cross-entropy for one unit, and to mean squared error for a regression.
+        number_of_classes: Number of output units. Required for a classification: 1 for two classes,
+            otherwise the number of classes. For a regression, the number of labels; None for 1.
+        final_activation: Activation of the output; None for no activation. ``"default"`` is softmax
+            for a classification with several output units, sigmoid with one unit, and no activation
+            for a regression.
+        loss: Keras loss or its name. None selects categorical cross-entropy (one-hot labels) for a
+            classification with several output units, binary cross-entropy with one unit, and mean
+            squared error for a regression.
 
     Raises:
         ArgumentError: If an argument is invalid.
@@ -141,14 +146,15 @@ class ResidualMLP:
         self._loss = self._make_default_loss() if loss is None else _resolve_loss(loss)
 
     def make_tandem_model(self) -> keras.Model:
-        """Make a new compiled network.
+        """Return a new compiled network.
 
-        Its optimizer is Adam. Its metrics are accuracy or, for a regression, root mean squared
-        error and mean absolute error. Initial weights come from Keras' global generator
-        (``keras.utils.set_random_seed``).
+        Its optimizer is Adam. Its metric is accuracy; for a regression, its metrics are root mean
+        squared error and mean absolute error. Initial weights come from Keras' global random
+        generator (see ``keras.utils.set_random_seed``).
 
         Raises:
-            ArgumentError: If the data, the base model and the blocks do not fit together.
+            ArgumentError: If the shapes of the data, the base model and the first block are
+                incompatible.
         """
         node = keras.Input(self._input_shape, name="input")
         tensor = self._flatten_rows(self._apply_base_model(node))

@@ -14,16 +14,16 @@ REGULARIZATIONS = ("dropout", "bnorm")
 
 @dataclass(frozen=True)
 class ResidualBlock:
-    """Block of Dense layers that get narrower, with the path that bypasses them.
+    """Block of Dense layers of decreasing width, and the bypass around them.
 
     Attributes:
         layers: Number of Dense layers.
         width: Number of units in the first Dense layer.
         decrease: Number of units by which each layer is narrower than the previous one;
             ``layers * decrease`` must be less than ``width``.
-        bypass: Number of units in each Dense layer of the bypass; empty for a plain copy of the
-            input.
-        number: Number of the block in its network, starting at 1, for error messages.
+        bypass: Number of units in each Dense layer of the bypass; if empty, the bypass copies the
+            block's input unchanged.
+        number: Position of the block in the network, starting at 1, for error messages.
     """
 
     layers: int
@@ -55,15 +55,16 @@ class ResidualBlock:
 
 @dataclass(frozen=True)
 class ResidualPlan:
-    """Plan of the layers between the flat input and the output layer.
+    """Plan of a network's layers between the flat input and the output layer.
 
     Attributes:
         blocks: Blocks of the network, at least one.
         inter_block: Number of units in each Dense layer between consecutive blocks.
         final: Number of units in each Dense layer after the last block.
-        bypass_regularization: ``"dropout"`` or ``"bnorm"`` after each Dense layer of a bypass.
+        bypass_regularization: Layer after each Dense layer of a bypass: ``"dropout"`` or
+            ``"bnorm"`` (batch normalization).
         bypass_dropout_rate: Dropout rate in the bypasses, in [0, 1).
-        final_regularization: ``"dropout"`` or ``"bnorm"`` after each final Dense layer.
+        final_regularization: Layer after each final Dense layer: ``"dropout"`` or ``"bnorm"``.
         final_dropout_rate: Dropout rate after the final Dense layers, in [0, 1).
     """
 
@@ -87,6 +88,9 @@ class ResidualPlan:
 
 
 def check_widths(name: str, value: Any) -> tuple[int, ...]:
-    """Return ``value`` as a tuple; raise ArgumentError unless it is a list of unit counts."""
+    """Return ``value`` as a tuple; raise ArgumentError unless it lists positive integers.
+
+    ``name`` is the argument's name in error messages.
+    """
     widths = check_list(name, value, "unit counts")
     return tuple(check_integer(f"{name}: number of units", width, 1) for width in widths)

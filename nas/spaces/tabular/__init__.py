@@ -1,1 +1,1 @@
-"""Networks for tables: families with the search space that works best for each."""
+"""Networks for tables, in several families that each have their own search space."""

@@ -1,7 +1,8 @@
-"""Embedding of numbers by cosines, which several families share.
+"""Embedding of numbers by cosines, shared by several families.
 
-"PBLD" of Holzmüller, Grinsztajn and Steinwart (arXiv 2407.04491, appendix A.1): each number becomes
-itself and a linear map of cosines of it, with weights of its own.
+This is the "PBLD" embedding of Holzmüller, Grinsztajn and Steinwart (arXiv 2407.04491, appendix
+A.1). It keeps each number and adds a linear map of cosines of the number. Each numeric column has
+separate weights.
 """
 
 from __future__ import annotations
@@ -13,19 +14,19 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-# Factor of the learning rate; the weights are stored divided by it, because Adam's steps do not
-# depend on the scale of gradients.
+# Factor of the learning rate. Adam's steps do not depend on the scale of gradients, so the stored
+# weights are divided by the factor, and the network multiplies by it.
 _FACTOR = 0.1
 
 
 @dataclass(frozen=True)
 class NumberEmbedding:
-    """Hyperparameters of the embedding; the defaults are those of RealMLP-TD.
+    """Hyperparameters of the embedding of numbers; the defaults are those of RealMLP-TD.
 
     Attributes:
-        frequencies: Number of frequencies.
-        size: Number of values that a number becomes, including itself.
-        scale: Standard deviation of the frequencies at the start.
+        frequencies: Number of cosines per number.
+        size: Number of values by which each number is represented, including the number itself.
+        scale: Standard deviation of the initial frequencies.
     """
 
     frequencies: int = 16
@@ -34,16 +35,16 @@ class NumberEmbedding:
 
 
 def embed_numbers(numbers: Any, count: int, embedding: NumberEmbedding, prefix: str) -> Any:
-    """Embed each number.
+    """Embed each number of each row.
 
     Args:
         numbers: Keras tensor of shape ``(rows, count)``.
-        count: Number of numbers in a row.
-        embedding: Hyperparameters.
-        prefix: Prefix of the names of the layers.
+        count: Number of numeric columns.
+        embedding: Hyperparameters of the embedding.
+        prefix: Prefix of the layer names.
 
     Returns:
-        A tensor of shape ``(rows, count * embedding.size)``.
+        A Keras tensor of shape ``(rows, count * embedding.size)``.
     """
     size, frequencies = embedding.size - 1, embedding.frequencies
     normal = keras.initializers.RandomNormal(stddev=2 * math.pi * embedding.scale / _FACTOR)

@@ -1,4 +1,4 @@
-"""Both ends of a network for tables: inputs with their embeddings, and heads."""
+"""Input and output layers of networks for tables: embeddings and heads."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ _MANY_NUMBERS = 24
 
 @dataclass(frozen=True)
 class NetworkEnds:
-    """Inputs and outputs of a network, between which a family builds the rest.
+    """Inputs and outputs of a network; a family builds the layers between them.
 
     Attributes:
-        inputs: Keras tensor of each input, the matrix of a table.
-        fronts: Layout of each matrix.
-        outputs: Settings of the outputs; a regression with mean and variance of the labels.
+        inputs: Keras tensor of each input, a table's matrix of shape ``(rows, width)``.
+        fronts: Layout of each input's matrix.
+        outputs: Settings of the outputs. For a regression, they include the labels' mean and
+            variance.
         loss_weights: Weight of each output's loss in the total loss.
     """
 
@@ -36,16 +37,16 @@ class NetworkEnds:
 
     @property
     def is_regression(self) -> bool:
-        """Whether the first output predicts numbers."""
+        """Whether the first output is a regression."""
         return bool(self.outputs[0].mean)
 
     @property
     def frequencies(self) -> int:
-        """Number of frequencies of each number, half the work of a step on a wide table."""
+        """Number of cosines per number: 16, or 8 for tables with many numbers to save time."""
         return 16 if max(front.numbers for front in self.fronts) <= _MANY_NUMBERS else 8
 
     def embed(self, embedding: NumberEmbedding | None = None) -> Any:
-        """Embed the codes of all inputs, and the numbers if there is an embedding; join them."""
+        """Embed the codes (and the numbers, if ``embedding`` is given), and join all inputs."""
         return join(
             [
                 embed_matrix(tensor, front, embedding, f"input{i}")
@@ -54,10 +55,11 @@ class NetworkEnds:
         )
 
     def add_heads(self, body: Any, make: Callable[[Any, int, str], Any] | None = None) -> list[Any]:
-        """Add the outputs to the last hidden layer.
+        """Add the heads to ``body``, the last hidden layer's output, and return their outputs.
 
-        ``make(body, units, name)`` makes the values before activation, or those of a regression
-        with mean 0 and variance 1; by default, with a Dense layer.
+        ``make(body, units, name)`` returns a head's raw values: before the activation or, for a
+        regression, before they are scaled to the labels' mean and variance. If None, a Dense layer
+        is used.
         """
         heads = []
         for output in self.outputs:
@@ -83,7 +85,7 @@ class NetworkEnds:
 def embed_matrix(
     matrix: Any, layout: MatrixLayout, embedding: NumberEmbedding | None, prefix: str
 ) -> Any:
-    """Embed the codes of a matrix, and its numbers if there is an embedding."""
+    """Embed a matrix's codes and, unless ``embedding`` is None, its numbers."""
     tensor = embed_codes(matrix, layout, prefix)
     if embedding is None or not layout.numbers:
         return tensor
@@ -94,7 +96,7 @@ def embed_matrix(
 
 
 def join(tensors: Sequence[Any]) -> Any:
-    """Join tensors along their last axis."""
+    """Concatenate tensors along their last axis."""
     return tensors[0] if len(tensors) == 1 else layers.Concatenate()(list(tensors))
 
 

@@ -1,4 +1,4 @@
-"""Linear and logistic regression, the yardstick of the other families."""
+"""Linear and logistic regression, the baseline for the other families."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ PLAIN, CLIPPED = "plain", "clipped"
 
 
 def build_linear(hp: Any, ends: NetworkEnds, steps: int, active: bool) -> Any:
-    """Build one layer, on numbers as they are (which a line may need) or smoothly clipped."""
+    """Build a linear model: one Dense layer per output.
+
+    The hyperparameter ``numbers`` chooses whether numeric inputs are smoothly clipped, or unclipped
+    so that the model can extrapolate. Return the model's outputs and optimizer. If not ``active``,
+    only declare its hyperparameters and return None.
+    """
     numbers = hp.Choice("numbers", [PLAIN, CLIPPED], default=PLAIN)
     rate = hp.Float("learning_rate", 3e-3, 0.1, sampling="log", default=0.03)
     decay = hp.Float("weight_decay", 1e-4, 0.3, sampling="log", default=1e-2)
@@ -30,7 +35,7 @@ def build_linear(hp: Any, ends: NetworkEnds, steps: int, active: bool) -> Any:
 
 
 def _restore_numbers(matrix: Any, layout: MatrixLayout) -> Any:
-    """Undo the smooth clip, as :func:`cerebros_spark.data.table.matrix.restore_numbers` does."""
+    """Undo the smooth clipping like :func:`cerebros_spark.data.table.matrix.restore_numbers`."""
     if not layout.numbers:
         return matrix
     clipped = ops.clip(matrix[:, : layout.numbers], -MOST_RESTORED, MOST_RESTORED)

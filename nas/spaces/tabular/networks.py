@@ -1,4 +1,4 @@
-"""Compiled networks of a TabularSpace."""
+"""Builder of the complete, compiled networks of a :class:`~.space.TabularSpace`."""
 
 from __future__ import annotations
 
@@ -32,14 +32,15 @@ class TabularNetworks(Space):
     """Search space of complete, compiled networks for raw tables.
 
     Args:
-        space: The families.
-        fronts: Layout of the matrix of each input.
-        outputs: Settings of the outputs; a regression with mean and variance of the labels.
+        space: Families to search.
+        fronts: Layout of each input's matrix.
+        outputs: Settings of the outputs. For a regression, they include the labels' mean and
+            variance.
         steps: Number of training steps of a trial.
         batch_size: Rows per training step.
         seed: Seed for wiring Cerebros networks.
         loss_weights: Weight of each output's loss in the total loss; None for weights of 1.
-        has_weights: Whether rows or classes have weights.
+        has_weights: Whether there are sample weights or class weights.
 
     Raises:
         ArgumentError: If no family can be trained with the losses of the outputs.
@@ -74,12 +75,12 @@ class TabularNetworks(Space):
 
     @property
     def gradient_scale(self) -> float:
-        """Constant that makes gradients independent of the unit of the label."""
+        """Factor for the loss's gradient that cancels the label's unit of measurement."""
         return self._cerebros.gradient_scale
 
     @property
     def points(self) -> list[dict[str, Any]]:
-        """Strong values of every family, best first, with which a search begins."""
+        """Strong configurations of every family, best first, with which a search begins."""
         points = list_points(is_regression=bool(self.outputs[0].mean))
         return [values for values in points if values[FAMILY] in self.families]
 
@@ -113,7 +114,7 @@ class TabularNetworks(Space):
         return model
 
     def _build_cerebros(self, hp: Any, ends: NetworkEnds, steps: int, active: bool) -> Any:
-        """Build a random network of levels and units (:mod:`nas.spaces.cerebros`)."""
+        """Build a Cerebros network like the other families (see :mod:`nas.spaces.cerebros`)."""
         with hp.name_scope("cerebros"):
             rate = hp.Float("rate", 1e-3, 1e-2, sampling="log", default=5e-3)
             decay = hp.Float("weight_decay", 1e-4, 0.1, sampling="log", default=1e-2)

@@ -1,4 +1,4 @@
-"""Perceptrons with embedded numbers, as the members of TabPack (arXiv 2607.05380)."""
+"""Perceptrons with embedded numbers, like the ensemble members of TabPack (arXiv 2607.05380)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from nas.spaces.tabular.training import make_warm_adamw
 
 
 def build_perceptron(hp: Any, ends: NetworkEnds, steps: int, active: bool) -> Any:
-    """Build a perceptron with embedded numbers."""
+    """Build a perceptron with embedded numbers.
+
+    Return its outputs and optimizer. If not ``active``, only declare its hyperparameters and return
+    None.
+    """
     blocks = hp.Int("blocks", 1, 4, default=2)
     width = hp.Choice("width", [128, 256, 384], default=256)
     dropout = hp.Choice("dropout", [0.0, 0.1, 0.3, 0.5], default=0.1)

@@ -1,8 +1,8 @@
-"""Strong values of every family for tables, with which a search begins.
+"""Strong configurations of every family for tables, with which a search begins.
 
-Salinas and Erickson, "TabRepo" (arXiv 2311.02971): a few configurations that complement each other
-are better than as many that are drawn at random. The first of each family are the defaults of its
-authors, the second RealMLP is from AutoGluon's portfolio.
+A few configurations that complement each other are better than equally many random ones (Salinas
+and Erickson, "TabRepo", arXiv 2311.02971). The first of each family has the defaults of the
+family's authors; the second RealMLP configuration is from AutoGluon's portfolio.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import Any
 
 
 def list_points(is_regression: bool) -> list[dict[str, Any]]:
-    """Return the values of each point, best first, without those that are defaults.
+    """Return the strong configurations, each as a dict of values by name, best first.
 
-    Points of a family differ in numbers where they can, so that they share traced steps.
+    Values that equal their defaults are omitted. Where possible, configurations of one family
+    differ only in numeric hyperparameters, so that they can share a traced training step.
 
     Args:
         is_regression: Whether the label is a number.

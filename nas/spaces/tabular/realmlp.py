@@ -1,9 +1,9 @@
-"""RealMLP, a multi-layer perceptron for tables, from layers that are built into Keras.
+"""RealMLP, a multi-layer perceptron for tables, made of built-in Keras layers.
 
 Holzmüller, Grinsztajn and Steinwart, "Better by Default: Strong Pre-Tuned MLPs and Boosted Trees on
-Tabular Data", NeurIPS 2024 (arXiv 2407.04491), section 3 and appendix A. A weight whose learning
-rate has the factor ``c`` is stored divided by ``c`` and multiplied by it in the network, because
-Adam's steps do not depend on the scale of gradients.
+Tabular Data", NeurIPS 2024 (arXiv 2407.04491), section 3 and appendix A. Some weights have a
+learning-rate factor ``c``. Adam's steps do not depend on the scale of gradients, so the stored
+weight is divided by ``c``, and the network multiplies it by ``c``.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ _ACTIVATION_FACTOR = 0.1
 
 @dataclass(frozen=True)
 class RealMLPValues:
-    """Hyperparameters of the body; the defaults are those of RealMLP-TD.
+    """Hyperparameters of the layers before the heads; the defaults are those of RealMLP-TD.
 
     Attributes:
         hidden_layers: Number of hidden layers.
         width: Number of units in each hidden layer.
         dropout: Dropout rate after each hidden layer.
         activation: ``"selu"`` or ``"mish"``.
-        embedding: Embedding of numbers.
-        scaling_factor: Factor of the learning rate of the scaling layer.
-        first_factor: Factor of the learning rate of the first hidden layer.
+        embedding: Hyperparameters of the embedding of numbers.
+        scaling_factor: Learning-rate factor of the scaling layer.
+        first_factor: Learning-rate factor of the first hidden layer.
     """
 
     hidden_layers: int = 3
@@ -51,7 +51,9 @@ class RealMLPValues:
 def build_realmlp(hp: Any, ends: NetworkEnds, steps: int, active: bool) -> Any:
     """Build RealMLP with the search space of TabArena (table C.1 of the paper).
 
-    Numbers that change the traced step have few values, so that trials share its graphs.
+    Hyperparameters that change the traced training step have few values, so that trials share
+    traces. Return the outputs and the optimizer. If not ``active``, only declare the
+    hyperparameters and return None.
     """
     values = RealMLPValues(
         hidden_layers=hp.Int("hidden_layers", 2, 4, default=3),
@@ -83,16 +85,16 @@ def build_realmlp(hp: Any, ends: NetworkEnds, steps: int, active: bool) -> Any:
 
 
 def build_body(matrix: Any, layout: MatrixLayout, values: RealMLPValues, prefix: str) -> Any:
-    """Build the network up to its last hidden layer.
+    """Build the layers of one input, from its matrix to the last hidden layer.
 
     Args:
         matrix: Keras tensor of shape ``(rows, layout.width)``.
         layout: Layout of the matrix.
-        values: Hyperparameters.
-        prefix: Prefix of the names of the layers.
+        values: Hyperparameters of the layers.
+        prefix: Prefix of the layer names.
 
     Returns:
-        A tensor of shape ``(rows, values.width)``.
+        A Keras tensor of shape ``(rows, values.width)``.
     """
     tensor = embed_matrix(matrix, layout, values.embedding, prefix)
     tensor = _scale(tensor, values.scaling_factor, 1.0, f"{prefix}_scale")
@@ -106,17 +108,20 @@ def build_body(matrix: Any, layout: MatrixLayout, values: RealMLPValues, prefix:
 
 
 def dense(tensor: Any, units: int, factor: float, name: str, *, zeros: bool = False) -> Any:
-    """Apply a Dense layer whose steps do not depend on the number of its inputs.
+    """Apply a Dense layer whose training steps do not depend on the number of its inputs.
 
-    The layer is ``W·x / sqrt(inputs) + b`` with weights of variance 1 (section 3 of the paper, "NTK
-    parametrization").
+    The layer is ``W·x / sqrt(inputs) + b`` with weights of initial variance 1 (section 3 of the
+    paper, "NTK parametrization").
 
     Args:
         tensor: Keras tensor of shape ``(rows, inputs)``.
         units: Number of outputs.
-        factor: Factor of the learning rate of the weights.
+        factor: Learning-rate factor of the weights ``W``.
         name: Name of the layer.
-        zeros: Whether all weights are 0 at the start.
+        zeros: Whether weights and biases are initially 0.
+
+    Returns:
+        A Keras tensor of shape ``(rows, units)``.
     """
     bias_factor = _BIAS_FACTOR
     scale = factor / (bias_factor * math.sqrt(tensor.shape[-1]))
@@ -132,7 +137,7 @@ def dense(tensor: Any, units: int, factor: float, name: str, *, zeros: bool = Fa
 
 
 def _scale(tensor: Any, factor: float, start: float, name: str) -> Any:
-    """Multiply each value by a weight."""
+    """Multiply each column by a trained weight with the initial value ``start``."""
     layer = layers.EinsumDense(
         "bd,d->bd",
         (tensor.shape[-1],),
@@ -143,6 +148,6 @@ def _scale(tensor: Any, factor: float, start: float, name: str) -> Any:
 
 
 def _activate(tensor: Any, activation: str, name: str) -> Any:
-    """Apply ``x + α·(f(x) - x)`` with a weight α for each unit (appendix A.1 of the paper)."""
+    """Apply ``x + α·(f(x) - x)`` with a trained α for each unit (appendix A.1 of the paper)."""
     change = layers.Activation(activation)(tensor) - tensor
     return tensor + _scale(change, _ACTIVATION_FACTOR, 1.0, name)

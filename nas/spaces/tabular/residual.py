@@ -11,7 +11,11 @@ from nas.spaces.tabular.training import make_warm_adamw
 
 
 def build_residual(hp: Any, ends: NetworkEnds, steps: int, active: bool) -> Any:
-    """Build a residual perceptron."""
+    """Build a residual perceptron.
+
+    Return its outputs and optimizer. If not ``active``, only declare its hyperparameters and return
+    None.
+    """
     blocks = hp.Int("blocks", 1, 4, default=2)
     width = hp.Choice("width", [64, 128, 256], default=128)
     dropout = hp.Choice("dropout", [0.0, 0.2, 0.4], default=0.2)

@@ -1,18 +1,21 @@
-"""Rows per training step, and epochs, of networks for tables."""
+"""Batch sizes and numbers of epochs for networks on tables."""
 
 from __future__ import annotations
 
-# Training steps that a network needs, about; more epochs than the last hardly help.
+# Approximate number of training steps that a network needs, and bounds of the passes over the rows.
 _STEPS = 2_400
 _LEAST_PASSES, _MOST_PASSES = 12, 128
-# The schedule has four cycles, and the best epoch is kept.
+# The learning-rate schedule has four cycles, and the best epoch is kept.
 _LEAST_EPOCHS = 6
-# A visit with fewer steps takes longer to begin and to end than to train.
+# In a visit to a partition with fewer steps, starting and ending take longer than training.
 _STEPS_PER_VISIT, _MOST_PASSES_PER_VISIT = 24, 4
 
 
 def choose_batch_size(rows: int) -> int:
-    """Return the number of rows per step (arXiv 2407.04491, appendix A.1; 32 is ours)."""
+    """Return the rows per training step for a table with ``rows`` training rows, 32 to 1,024.
+
+    The sizes are those of arXiv 2407.04491, appendix A.1, except for 32.
+    """
     for most, size in ((512, 32), (1024, 64), (8192, 128), (30_000, 256), (100_000, 512)):
         if rows <= most:
             return size
@@ -20,18 +23,19 @@ def choose_batch_size(rows: int) -> int:
 
 
 def choose_epochs(rows: int, batch_size: int, partitions: int) -> tuple[int, int]:
-    """Choose the number of epochs for a table, and of passes in each visit to a partition.
+    """Choose the number of epochs for a table, and the number of passes over the rows per epoch.
 
-    RealMLP's authors train for 256 passes. Fewer, of more networks, give a better ensemble in the
-    same time.
+    An epoch visits each partition once, with one or more passes over its rows. The authors of
+    RealMLP train for 256 passes. Fewer passes leave time for more networks, which gives a better
+    ensemble in the same time.
 
     Args:
         rows: Number of training rows.
-        batch_size: Rows per step.
-        partitions: Number of partitions.
+        batch_size: Rows per training step.
+        partitions: Number of partitions of the rows.
 
     Returns:
-        Number of epochs, and number of passes over the rows in each of them.
+        The number of epochs, and the number of passes in each epoch.
     """
     total = min(max(round(_STEPS * batch_size / max(rows, 1)), _LEAST_PASSES), _MOST_PASSES)
     steps = max(1, rows // (partitions * batch_size))

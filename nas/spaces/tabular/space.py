@@ -8,13 +8,13 @@ from typing import Any
 from nas.spaces.validation import check_list, check_member
 
 FAMILY = "family"
-"""Hyperparameter that chooses the family."""
+"""Name of the hyperparameter that chooses the family."""
 
 TABM = "tabm"
-"""Family that learns by some losses alone."""
+"""Name of the TabM family, which supports only some losses."""
 
 LINEAR = "linear"
-"""Family of the simplest networks."""
+"""Name of the family of linear models, the simplest networks."""
 
 FAMILIES = ("realmlp", TABM, "mlp", "residual", "cerebros", LINEAR)
 
@@ -24,11 +24,11 @@ class TabularSpace:
     """Search space of networks for raw tables.
 
     Args:
-        families: Families to search: ``"realmlp"`` (:mod:`.realmlp`), ``"tabm"`` (:mod:`.tabm`,
-            for squared errors and cross-entropies without weights), ``"mlp"`` (perceptrons with
-            embedded numbers, as the members of TabPack), ``"residual"`` (residual perceptrons),
-            ``"cerebros"`` (random networks of levels and units) and ``"linear"`` (one layer: the
-            yardstick).
+        families: Families to search, by default all of them: ``"realmlp"`` (:mod:`.realmlp`),
+            ``"tabm"`` (:mod:`.tabm`; only for squared errors and cross-entropies without sample or
+            class weights), ``"mlp"`` (perceptrons with embedded numbers), ``"residual"`` (residual
+            perceptrons), ``"cerebros"`` (randomly wired networks) and ``"linear"`` (linear models,
+            as a baseline).
 
     Raises:
         ArgumentError: If a family is unknown.

@@ -1,8 +1,8 @@
-"""TabM, an ensemble of perceptrons that share their weights, from layers of Keras.
+"""TabM, an ensemble of perceptrons that share most weights, made mostly of Keras layers.
 
 Gorishniy, Kotelnikov and Babenko, "TabM: Advancing Tabular Deep Learning with Parameter-Efficient
-Ensembling", ICLR 2025 (arXiv 2410.24210), section 3. Each member scales the inputs and outputs of
-shared layers by vectors of its own. Numbers are embedded by cosines, as in RealMLP.
+Ensembling", ICLR 2025 (arXiv 2410.24210), section 3. Each ensemble member has separate vectors that
+scale the inputs and outputs of the shared layers. Numbers are embedded by cosines, as in RealMLP.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from nas.spaces.tabular.embeddings import NumberEmbedding
 from nas.spaces.tabular.ends import NetworkEnds
 from nas.spaces.tabular.training import make_warm_adamw
 
-#: Losses whose mean over the members is known, by the activation of the output.
+#: Names of the losses whose mean over the members can be computed, by output activation.
 MEMBER_LOSSES = {
     "linear": ("meansquarederror",),
     "sigmoid": ("binarycrossentropy",),
     "softmax": ("categoricalcrossentropy", "sparsecategoricalcrossentropy"),
 }
 
-# A quarter of the paper's, because on processors the time of a step is in proportion to them.
+# A quarter of the paper's number, because on CPUs the time of a step is proportional to it.
 _MEMBERS = 8
 _EMBEDDING_SIZE = 8
 
 
 @dataclass(frozen=True)
 class TabMValues:
-    """Hyperparameters of the body.
+    """Hyperparameters of the hidden layers.
 
     Attributes:
-        members: Number of members.
+        members: Number of ensemble members.
         blocks: Number of hidden layers.
         width: Number of units in each hidden layer.
         dropout: Dropout rate after each hidden layer.
@@ -49,7 +49,11 @@ class TabMValues:
 
 
 def build_tabm(hp: Any, ends: NetworkEnds, steps: int, active: bool) -> Any:
-    """Build TabM."""
+    """Build TabM.
+
+    Return its outputs and optimizer. If not ``active``, only declare its hyperparameters and return
+    None.
+    """
     values = TabMValues(
         blocks=hp.Int("blocks", 1, 4, default=2),
         width=hp.Choice("width", [64, 128, 256], default=128),
@@ -80,13 +84,13 @@ def build_members(tensor: Any, values: TabMValues, prefix: str = "tabm") -> Any:
 
     Args:
         tensor: Keras tensor of shape ``(rows, inputs)``.
-        values: Hyperparameters.
-        prefix: Prefix of the names of the layers.
+        values: Hyperparameters of the hidden layers.
+        prefix: Prefix of the layer names.
 
     Returns:
-        A tensor of shape ``(rows, members, width)``.
+        A Keras tensor of shape ``(rows, members, width)``.
     """
-    # The members differ at the start by the scales of the inputs alone.
+    # Initially, the members differ only in the scales of their inputs.
     random = keras.initializers.RandomNormal(stddev=1.0)
     tensor = _scale(tensor, values.members, random, f"{prefix}_input_scale", "bd,kd->bkd")
     for number in range(values.blocks):
@@ -103,17 +107,18 @@ def build_members(tensor: Any, values: TabMValues, prefix: str = "tabm") -> Any:
 
 
 def join_members(members: Any, units: int, activation: str, scale: list[float], name: str) -> Any:
-    """Apply an output layer of each member, and return their mean.
+    """Apply a separate output layer to each member, and return the mean of the results.
 
     Args:
         members: Keras tensor of shape ``(rows, members, width)``.
         units: Number of output values.
-        activation: Activation of the mean; see :class:`MemberLosses`.
-        scale: Factor, for each output value, of what is added to the loss.
-        name: Name of the layer.
+        activation: Activation that is later applied to the mean; see :class:`MemberLosses`.
+        scale: For each output value, the factor of the term that :class:`MemberLosses` adds to the
+            loss.
+        name: Name of the output layer, and prefix of the names of the layers after it.
 
     Returns:
-        A tensor of shape ``(rows, units)``.
+        A Keras tensor of shape ``(rows, units)``, before the activation.
     """
     bound = 1 / math.sqrt(members.shape[-1])
     outputs = layers.EinsumDense(
@@ -136,7 +141,7 @@ def _scale(
     equation: str = "bkd,kd->bkd",
     bias_axes: str | None = None,
 ) -> Any:
-    """Multiply each value by a weight of each member."""
+    """Multiply each column by a trained weight per member, with the initializer ``start``."""
     return layers.EinsumDense(
         equation,
         (members, tensor.shape[-1]),

@@ -1,4 +1,4 @@
-"""Optimizers of networks for tables."""
+"""Optimizers for networks on tabular data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ _WARM_UP = 0.05
 
 
 def make_adamw(schedule: Any, beta: float, decay: float) -> Any:
-    """Make AdamW with a schedule; ``beta`` is its second one. Biases do not decay."""
+    """Make an AdamW optimizer without weight decay of biases.
+
+    Args:
+        schedule: Learning rate, or a Keras schedule of it.
+        beta: Decay rate of the second moments, ``beta_2``.
+        decay: Weight decay.
+    """
     optimizer = keras.optimizers.AdamW(
         schedule, beta_1=0.9, beta_2=beta, weight_decay=decay, epsilon=1e-8
     )
@@ -21,5 +27,13 @@ def make_adamw(schedule: Any, beta: float, decay: float) -> Any:
 
 
 def make_warm_adamw(rate: float, steps: int, decay: float, warm_up: float = _WARM_UP) -> Any:
-    """Make AdamW whose rate rises over a share of the steps, and then falls by a half cosine."""
+    """Make an AdamW optimizer whose learning rate rises linearly and then falls to 0.
+
+    Args:
+        rate: Maximum learning rate.
+        steps: Number of training steps of the trial.
+        decay: Weight decay.
+        warm_up: Fraction of the steps in which the rate rises. Over the others, it falls by a half
+            cosine.
+    """
     return make_adamw(WarmCosine(rate, steps, warm_up), 0.99, decay)

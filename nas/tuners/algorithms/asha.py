@@ -1,4 +1,4 @@
-"""Asynchronous successive halving: trials stop at rungs without waiting for each other.
+"""Asynchronous successive halving: a trial stops at a rung without waiting for other trials.
 
 Li, Jamieson, Rostamizadeh, Gonina, Ben-Tzur, Hardt, Recht and Talwalkar, "A System for Massively
 Parallel Hyperparameter Tuning", MLSys 2020, section 3; in the variant that stops trials instead of
@@ -19,11 +19,11 @@ class AshaTuner(RandomTuner):
     """Tuner that proposes random candidates and stops most of them early.
 
     Args:
-        min_epochs: Number of epochs to the first rung; each later rung needs ``reduction_factor``
-            times as many.
-        reduction_factor: At a rung, a trial continues if it is in the best fraction
-            1 / ``reduction_factor`` of the trials that have reached the rung so far, itself
-            included.
+        min_epochs: Number of epochs at the first rung; each later rung is at ``reduction_factor``
+            times as many epochs.
+        reduction_factor: Factor by which the epochs increase from rung to rung. At a rung, a trial
+            continues if it is in the best fraction 1 / ``reduction_factor`` of the trials that have
+            reached the rung so far, including itself.
         **common: Arguments of :class:`~nas.tuners.base.BaseTuner`.
 
     Raises:
@@ -37,7 +37,7 @@ class AshaTuner(RandomTuner):
         self._rungs: dict[int, list[float]] = {}
 
     def observe(self, trial_id: str, epoch: int, logs: dict[str, float]) -> Verdicts:
-        """Record an epoch; stop the trial if it is at a rung and not among the best there."""
+        """Record an epoch, and stop the trial if it is at a rung but not among the best there."""
         super().observe(trial_id, epoch, logs)
         finished = epoch + 1
         return {trial_id: not self._is_rung(finished) or self._passes(trial_id, finished)}
@@ -59,7 +59,7 @@ class AshaTuner(RandomTuner):
 
 
 def check_halving(min_epochs: Any, reduction_factor: Any) -> tuple[int, int]:
-    """Return both arguments; raise ArgumentError unless they are integers, at least 1 and 2."""
+    """Return both arguments; raise ArgumentError unless they are integers of at least 1 and 2."""
     return (
         check_integer("min_epochs", min_epochs, 1),
         check_integer("reduction_factor", reduction_factor, 2),

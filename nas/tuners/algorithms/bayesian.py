@@ -1,8 +1,9 @@
 """Asynchronous model-based search with a random forest, as in DeepHyper.
 
 Balaprakash, Salim, Uram, Vishwanath and Wild, "DeepHyper: Asynchronous hyperparameter search for
-deep neural networks", HiPC 2018, section III (AMBS). The constant liar is that of Ginsbourger, Le
-Riche and Carraro, "Kriging is well-suited to parallelize optimization", 2010, section 3.
+deep neural networks", HiPC 2018, section III (AMBS). All trials in flight get the same assumed
+score, the "constant liar" of Ginsbourger, Le Riche and Carraro, "Kriging is well-suited to
+parallelize optimization", 2010, section 3.
 """
 
 from __future__ import annotations
@@ -41,14 +42,15 @@ class BayesianTuner(BaseTuner):
 
     Args:
         kappa: Weight of the standard deviation, at least 0; larger values explore more.
-        num_initial_points: Number of trials, starting points included, that must end with a score
+        num_initial_points: Number of trials, including starting points, that must end with a score
             before the surrogate is used. Until then, candidates are random. Defaults to a quarter
             of ``max_trials``, clipped to 1-10.
-        num_candidates: Number of candidates. Most are random; the others are mutations of the best
-            trials.
-        starting_points: Values to try first, by name; missing values take their defaults.
-        liar: Score assumed for trials in flight, where lower is better: ``"max"``, the worst score
-            so far, as in DeepHyper; ``"mean"``; or ``"min"``, the best.
+        num_candidates: Number of candidates compared per proposal. Most are random; the others are
+            mutations of the best trials.
+        starting_points: Configurations to try first, each a dict of values by hyperparameter name;
+            missing values take their defaults.
+        liar: Score assumed for trials in flight: ``"max"`` for the worst score so far, as in
+            DeepHyper, ``"mean"`` for the mean, or ``"min"`` for the best.
         **common: Arguments of :class:`~nas.tuners.base.BaseTuner`.
 
     Raises:
@@ -77,13 +79,16 @@ class BayesianTuner(BaseTuner):
         self._liar = liar
 
     def learn(self, hyperparameters: Any) -> None:
-        """Add hyperparameters; raise ArgumentError if they do not allow a starting point."""
+        """Add hyperparameters to the space; raise ArgumentError if a starting point is invalid."""
         super().learn(hyperparameters)
         for point in self._starting_points:
             _check_values(point, self.space.definitions)
 
     def choose(self, number: int) -> Values | None:
-        """Choose a starting point, random values, or the best candidate."""
+        """Choose an untried starting point, random values, or the best candidate.
+
+        Return None if no new values are left.
+        """
         keys = self.get_keys()
         for point in self._starting_points:
             values = self.space.fill_defaults(point)
@@ -122,9 +127,10 @@ class BayesianTuner(BaseTuner):
         return candidates
 
     def _rank_trials(self) -> np.ndarray:
-        """Rank every trial from 0 (best) to 1 (worst), in the order of proposals.
+        """Return each trial's rank, from 0 (best) to 1 (worst), in proposal order.
 
-        If scores were used, the loss of a diverging network would hide all other differences.
+        The surrogate is fitted to ranks, because with scores, a diverging network's loss would hide
+        all other differences.
         """
         known = np.array([trial.score for trial in self.get_scored()], float)
         lie = _LIARS[self._liar](known)
@@ -138,7 +144,7 @@ class BayesianTuner(BaseTuner):
 
 
 def _mutate(definition: Any, values: Values, generator: np.random.Generator) -> Any:
-    """Return the value of a hyperparameter unchanged, a number near it, or a redrawn choice."""
+    """Return a hyperparameter's value unchanged, or randomly a number near it or a new choice."""
     value: Any = values.get(definition.name)
     if not contains(definition, value):
         return from_unit(definition, generator.random())
@@ -151,7 +157,7 @@ def _mutate(definition: Any, values: Values, generator: np.random.Generator) -> 
 
 
 def _compute_bounds(surrogate: RandomForestRegressor, rows: np.ndarray, kappa: float) -> np.ndarray:
-    """Compute the lower confidence bound of each row."""
+    """Return the lower confidence bound of the predicted score of each row."""
     # Convert the rows once for all trees; otherwise each tree would convert them.
     rows = np.ascontiguousarray(rows, np.float32)
     by_tree = np.stack([t.predict(rows, check_input=False) for t in surrogate.estimators_])
@@ -172,7 +178,7 @@ def _check_points(points: Any) -> list[Values]:
 
 
 def _check_values(point: Values, definitions: Sequence[Any]) -> None:
-    """Raise ArgumentError if a starting point has unknown names or invalid values."""
+    """Raise ArgumentError if a starting point contains unknown names or invalid values."""
     by_name: dict[str, list[Any]] = {}
     for definition in definitions:
         by_name.setdefault(definition.name, []).append(definition)

@@ -1,4 +1,4 @@
-"""DeepHyper's centralized Bayesian optimization (CBO), version 0.13 of the package, as a tuner.
+"""Tuner that uses DeepHyper's centralized Bayesian optimization (CBO), package version 0.13.
 
 Balaprakash, Salim, Uram, Vishwanath and Wild, "DeepHyper: Asynchronous hyperparameter search for
 deep neural networks", HiPC 2018.
@@ -30,11 +30,11 @@ _CANDIDATES = 1000
 
 
 class DeepHyperTuner(BaseTuner):
-    """Tuner that uses the package DeepHyper (``pip install cerebros-spark[deephyper]``).
+    """Tuner that uses the DeepHyper package (``pip install cerebros-spark[deephyper]``).
 
-    Every proposal comes from a new DeepHyper search that receives all trials. It therefore depends
-    only on them, and covers all hyperparameters declared so far. Failed trials and trials in flight
-    count as the worst score.
+    Every proposal comes from a new DeepHyper search that receives all trials so far. The proposal
+    therefore depends only on these trials and the seed, and can use all hyperparameters declared so
+    far. Failed trials and trials in flight count as having the worst score.
 
     Args:
         surrogate: DeepHyper's name for the surrogate: ``"ET"`` (extremely randomized trees),
@@ -74,7 +74,7 @@ class DeepHyperTuner(BaseTuner):
         )
 
     def choose(self, number: int) -> Values | None:
-        """Choose DeepHyper's proposal, or random values at first and if the proposal is not new."""
+        """Choose DeepHyper's proposal; at first, or if it is not new, choose random values."""
         generator = self.make_generator(number)
         if len(self.get_scored()) >= self._num_initial_points:
             problem = _Problem(self.space)
@@ -108,19 +108,19 @@ class DeepHyperTuner(BaseTuner):
         return problem.to_values(point)
 
     def _get_scores(self) -> list[float]:
-        """Return scores to be maximized; failed trials and trials in flight get the worst score."""
+        """Return the trials' scores to maximize; failed and running trials get the worst score."""
         worst = self.get_scored()[-1].score
         ended = [t.score if t.status is not None else None for t in self.trials.values()]
         return [-(worst if score is None else score) for score in ended]  # type: ignore[operator]
 
 
 class _Problem:
-    """Description of a space for DeepHyper.
+    """Search space translated for DeepHyper.
 
-    Numbers are positions in [0, 1] under their sampling; choices are indices of their values.
-    DeepHyper supports no condition on a number, or on a name that is declared several times. A
-    dimension with such a condition is always active; its value is ignored if the hyperparameter is
-    inactive.
+    A number becomes a position in [0, 1] according to its sampling; a choice becomes the index of
+    its value. DeepHyper does not support conditions on numbers or on names that are declared
+    several times. Such conditions are omitted; the value that DeepHyper chooses is ignored if the
+    hyperparameter is inactive.
     """
 
     def __init__(self, space: SearchSpace) -> None:
@@ -149,7 +149,7 @@ class _Problem:
         return problem
 
     def to_point(self, values: Values) -> dict[str, Any]:
-        """Convert values to a DeepHyper point; an inactive dimension takes its first value."""
+        """Convert values to a DeepHyper point; inactive hyperparameters get their first value."""
         point: dict[str, Any] = {
             name: 0.0 if is_number(self._definitions[index]) else "0"
             for index, name in self.names.items()
@@ -161,7 +161,7 @@ class _Problem:
         return point
 
     def to_values(self, point: dict[str, Any]) -> Values:
-        """Convert a DeepHyper point to the values of the active hyperparameters."""
+        """Convert a DeepHyper point to values of the active hyperparameters."""
         indices = {id(definition): index for index, definition in enumerate(self._definitions)}
 
         def choose(definition: Any) -> Any:

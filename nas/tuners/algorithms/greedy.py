@@ -1,7 +1,7 @@
 """Greedy search: the best candidate so far, with some hyperparameters redrawn.
 
-Based on AutoKeras (Jin, Song and Hu, KDD 2019; and the greedy tuner of its version 1): one group of
-hyperparameters of the best candidate, from a single one to all, is changed.
+Based on AutoKeras (Jin, Song and Hu, KDD 2019; and the greedy tuner of its version 1). One group of
+the best candidate's hyperparameters is redrawn, from a single one to all of them.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ _MAX_CHANGES = 100  # maximum number of tries to find an unused change
 
 
 class GreedyTuner(BaseTuner):
-    """Tuner that searches around the best trial that has ended.
+    """Tuner that searches around the best of the ended trials.
 
     The first trials are random. Later trials are random with probability ``exploration``.
-    Otherwise, one group of the best trial's values is redrawn: one hyperparameter, those with a
-    common prefix before a ``/`` (a block of an AutoKeras graph), or all. Small groups are more
-    likely: the weight of a group is the inverse of its size.
+    Otherwise, one group of the best trial's values is redrawn: a single hyperparameter, all
+    hyperparameters with a common prefix before a ``/`` (a block of an AutoKeras graph), or all of
+    them. A group is drawn with a probability inversely proportional to its size.
 
     Args:
-        exploration: Probability of a random candidate, in [0, 1]. With 1, proposals are those of
-            random search.
+        exploration: Probability of a random candidate, in [0, 1]. If it is 1, the proposals are
+            the same as in random search.
         num_initial_trials: Number of random trials at the start. Defaults to a quarter of
             ``max_trials``, clipped to 1-10.
         **common: Arguments of :class:`~nas.tuners.base.BaseTuner`.
@@ -46,7 +46,10 @@ class GreedyTuner(BaseTuner):
         )
 
     def choose(self, number: int) -> Values | None:
-        """Choose the best values with one group redrawn, or random values."""
+        """Choose the best trial's values with one group redrawn, or random values.
+
+        Return None if no new values are left.
+        """
         generator = self.make_generator(number)
         best = self.get_scored()[:1]
         explore = self.make_generator(number, "exploration").random() < self._exploration
@@ -69,7 +72,7 @@ class GreedyTuner(BaseTuner):
         return self.space.draw(generator, kept)
 
     def _list_groups(self, values: Values) -> list[frozenset[str]]:
-        """List the groups: names with a common ``prefix/``, each name alone, and all names."""
+        """List the groups of names: those with a common ``prefix/``, each single name, and all."""
         groups: dict[str, set[str]] = {}
         for _, definition in self.space.iterate_active(values):
             if has_one_value(definition):

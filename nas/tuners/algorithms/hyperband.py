@@ -2,8 +2,8 @@
 
 Li, Jamieson, DeSalvo, Rostamizadeh and Talwalkar, "Hyperband: A Novel Bandit-Based Approach to
 Hyperparameter Optimization", JMLR 2018, section 3. The trials of a bracket are held at a rung until
-all of them have reached it; then the best continue from their state. The next bracket starts in the
-meantime, so that no worker waits.
+all of them have reached it; then the best continue from their model states. The next bracket starts
+in the meantime, so that no worker is idle.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class _Bracket:
 
     Attributes:
         size: Number of trials to propose.
-        rungs: Number of epochs to each rung, in increasing order.
+        rungs: Number of epochs at each rung, in increasing order.
         rung: Index of the current rung.
         members: Number of trials proposed so far.
-        alive: Trials that have neither been stopped nor ended.
-        scores: Scores, by trial, of the trials that have reached the current rung.
-        closed: Whether all trials have been proposed.
+        alive: Names of the trials that have neither been stopped nor ended.
+        scores: Scores of the trials that have reached the current rung, by trial name.
+        closed: Whether all trials of the bracket have been proposed.
     """
 
     size: int
@@ -47,13 +47,13 @@ class HyperbandTuner(RandomTuner):
     """Tuner that holds random candidates at rungs and continues the best of them.
 
     Args:
-        max_epochs: Number of epochs of trials that pass all rungs. A search passes the ``epochs``
-            of ``fit`` if its tuner is given by name.
-        min_epochs: Minimum number of epochs to the first rung of a bracket.
+        max_epochs: Number of epochs of a trial that is never stopped early. If the tuner is given
+            by name, the search passes the ``epochs`` of ``fit``.
+        min_epochs: Minimum number of epochs at the first rung of a bracket.
         reduction_factor: Factor by which each rung divides the number of trials and multiplies
             their number of epochs.
-        **common: Arguments of :class:`~nas.tuners.base.BaseTuner`. Brackets follow one another
-            until there are ``max_trials`` trials.
+        **common: Arguments of :class:`~nas.tuners.base.BaseTuner`. New brackets are started until
+            there are ``max_trials`` trials.
 
     Raises:
         ArgumentError: If an argument is too small, ``max_epochs`` is less than ``min_epochs``, or
@@ -80,7 +80,7 @@ class HyperbandTuner(RandomTuner):
         self._next: Proposal | Pause | None = None
 
     def propose(self) -> Proposal | Pause:
-        """Propose a random candidate for the open bracket."""
+        """Return a random candidate for the open bracket, or DONE after ``max_trials`` trials."""
         proposal, self._next = self._next or super().propose(), None
         if isinstance(proposal, Pause):
             return proposal
@@ -96,13 +96,13 @@ class HyperbandTuner(RandomTuner):
         return proposal
 
     def extend(self, max_trials: int | None) -> None:
-        """Propose more trials, up to ``max_trials``."""
+        """Set the maximum number of trials to ``max_trials``; None for no limit."""
         super().extend(max_trials)
         if self._next is Pause.DONE:
             self._next = None
 
     def observe(self, trial_id: str, epoch: int, logs: dict[str, float]) -> Verdicts:
-        """Record an epoch; hold the trial at a rung until all others in its bracket reach it."""
+        """Record an epoch, and hold the trial at a rung until its whole bracket has reached it."""
         super().observe(trial_id, epoch, logs)
         bracket = self._brackets[trial_id]
         if epoch + 1 < bracket.rungs[bracket.rung]:
@@ -123,7 +123,7 @@ class HyperbandTuner(RandomTuner):
         return self._decide(bracket)
 
     def _make_bracket(self) -> _Bracket:
-        """Make the next bracket: halvings cycle from the maximum number down to none."""
+        """Make the next bracket; it has one halving fewer than the last, or again the maximum."""
         halvings, factor = self._halvings, self._factor
         self._halvings = halvings - 1 if halvings else self._max_halvings
         size = math.ceil((self._max_halvings + 1) / (halvings + 1) * factor**halvings)
@@ -131,7 +131,7 @@ class HyperbandTuner(RandomTuner):
         return _Bracket(size, tuple(max(1, self._max_epochs // share) for share in shares))
 
     def _decide(self, bracket: _Bracket) -> Verdicts:
-        """Decide which held trials continue, as far as this can be decided now."""
+        """Return the verdicts on held trials that can be decided now."""
         verdicts = dict(self._halve(bracket))
         if not self._running and self._open is not None and self._next is None:
             # No trial is running. If there are no more candidates, the open bracket is complete.
@@ -143,7 +143,7 @@ class HyperbandTuner(RandomTuner):
         return verdicts
 
     def _halve(self, bracket: _Bracket) -> Verdicts:
-        """Continue the best trials of a completed rung, and stop the others."""
+        """Return the verdicts of a complete rung: the best trials continue, the others stop."""
         if not bracket.closed or not bracket.alive or bracket.scores.keys() != bracket.alive:
             return {}
 

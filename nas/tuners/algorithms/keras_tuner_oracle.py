@@ -1,6 +1,6 @@
-"""Oracles of KerasTuner as tuners.
+"""Tuner that wraps an oracle of KerasTuner.
 
-The ``Tuner`` class of KerasTuner, which trains one trial after another, is not used.
+KerasTuner's ``Tuner`` class is not used, because it trains one trial after another.
 """
 
 from __future__ import annotations
@@ -25,15 +25,17 @@ _NEVER = 10**9  # the search itself counts consecutive failures
 class OracleTuner(Tuner):
     """Tuner that uses an oracle of KerasTuner.
 
-    The values that Hyperband adds keep their meaning. If a trial of ``tuner/epochs`` epochs
-    resumes the trial ``tuner/trial_id`` at ``tuner/initial_epoch``, the proposal has that trial as
-    its parent and the difference as its number of epochs.
+    The values that KerasTuner's Hyperband adds keep their meaning. If they include
+    ``tuner/trial_id``, the proposal continues that trial, its parent, from the epoch
+    ``tuner/initial_epoch`` up to ``tuner/epochs``; the proposal's number of epochs is the
+    difference of the two.
 
     Args:
-        oracle: Unused oracle; the tuner uses a copy. Without a seed, KerasTuner draws one, and a
-            run cannot be resumed because a different seed would be drawn.
-        objective: Objective that replaces that of the oracle; None to keep it.
-        max_trials: Maximum number of trials that replaces that of the oracle; None to keep it.
+        oracle: Oracle that has run no trials yet; the tuner uses a copy. If it has no seed,
+            KerasTuner draws one, and the run cannot be resumed, because a different seed would then
+            be drawn.
+        objective: Objective that replaces the oracle's; None to keep the oracle's.
+        max_trials: Maximum number of trials, instead of the oracle's; None to keep the oracle's.
 
     Raises:
         ArgumentError: If the oracle has been used, cannot be copied, or does not have exactly one
@@ -72,11 +74,11 @@ class OracleTuner(Tuner):
 
     @property
     def hyperparameters(self) -> Any:
-        """Search space as known so far."""
+        """Search space known so far, a ``keras_tuner.HyperParameters``."""
         return self._oracle.get_space()
 
     def learn(self, hyperparameters: Any) -> None:
-        """Add declared hyperparameters; raise ArgumentError if the oracle does not accept them."""
+        """Add a network's hyperparameters; raise ArgumentError if the oracle rejects them."""
         new = keras_tuner.HyperParameters()
         new.merge([hp for hp in hyperparameters.space if hp.name not in self._declared])
         try:
@@ -88,7 +90,7 @@ class OracleTuner(Tuner):
             ) from error
 
     def propose(self) -> Proposal | Pause:
-        """Request a trial from the oracle; WAIT or DONE if the oracle has no trial."""
+        """Return a trial of the oracle as a proposal, or WAIT or DONE if the oracle has none."""
         if self._done:
             return Pause.DONE
         for trial in self._oracle.trials.values():
@@ -119,7 +121,7 @@ class OracleTuner(Tuner):
         return proposal
 
     def extend(self, max_trials: int | None) -> None:
-        """Request more trials, up to ``max_trials``."""
+        """Set the maximum number of trials to ``max_trials``; None for no limit."""
         self._oracle.max_trials = max_trials
         self._done = False
 
@@ -132,7 +134,7 @@ class OracleTuner(Tuner):
         return {trial_id: trial.status != keras_tuner.engine.trial.TrialStatus.STOPPED}
 
     def conclude(self, trial_id: str, status: Status) -> Verdicts:
-        """End the trial in the oracle."""
+        """Report the end of a trial to the oracle; no held trials are released."""
         trial = self._oracle.trials[trial_id]
         hyperparameters = self._proposals.pop(trial_id).hyperparameters
         self.learn(hyperparameters)
@@ -159,7 +161,7 @@ class OracleTuner(Tuner):
 
 
 def get_oracle_objective(oracle: keras_tuner.Oracle) -> keras_tuner.Objective | None:
-    """Return the objective of an oracle, or None; raise ArgumentError if it has several."""
+    """Return an oracle's objective, None if it has none; raise ArgumentError if it has several."""
     objective = oracle.objective
     objectives = getattr(objective, "objectives", None)
     if objectives is not None:
@@ -185,10 +187,10 @@ def _copy_oracle(oracle: keras_tuner.Oracle) -> Any:
 
 
 class _DefaultingHyperParameters(keras_tuner.HyperParameters):
-    """HyperParameters that replace missing values with defaults.
+    """Hyperparameters whose missing values are replaced with defaults.
 
-    KerasTuner would draw missing values, without a seed. It would also drop the value of a name
-    declared under two conditions, because one of them is not met.
+    KerasTuner would draw missing values at random, without a seed. If a name is declared under two
+    conditions, it would also drop the value, because one of them is not met.
     """
 
     def copy(self) -> _DefaultingHyperParameters:

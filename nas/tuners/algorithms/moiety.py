@@ -1,4 +1,4 @@
-"""Random search of Cerebros: moieties, each tried with several wirings."""
+"""Random search as in Cerebros: each moiety is tried with several wirings."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ class MoietyTuner(Tuner):
         space: Bounds of the draws.
         moieties: Number of moieties.
         tries: Number of wirings of each moiety.
-        seed: Seed of the draws. Searches with equal seeds but different ``moieties`` or ``tries``
-            share the proposals that occur in both.
+        seed: Seed of the draws. Of two searches with equal seeds but different ``moieties`` or
+            ``tries``, proposals of the same name are equal.
 
     Raises:
-        ArgumentError: If the space has several learning rates; a moiety does not include one.
+        ArgumentError: If the space has several learning rates, because a moiety does not choose
+            among them.
     """
 
     def __init__(self, space: CerebrosSpace, *, moieties: int, tries: int, seed: int) -> None:
@@ -47,14 +48,17 @@ class MoietyTuner(Tuner):
 
     @property
     def hyperparameters(self) -> Any:
-        """Search space declared by :func:`~nas.spaces.cerebros.hyperparameters.declare`."""
+        """The search space, a ``keras_tuner.HyperParameters`` that never changes."""
         return self._hp.copy()
 
     def learn(self, hyperparameters: Any) -> None:
-        """Do nothing, because the space is known."""
+        """Do nothing, because the whole space is known from the start."""
 
     def propose(self) -> Proposal | Pause:
-        """Propose the next wiring of the moiety, or the first wiring of the next moiety."""
+        """Return the next wiring of the current moiety, or the first one of the next moiety.
+
+        DONE is returned after all wirings of all moieties.
+        """
         if self._proposed == self._count:
             return Pause.DONE
         number, wiring_number = divmod(self._proposed, self._tries)
@@ -66,7 +70,7 @@ class MoietyTuner(Tuner):
         return Proposal(f"moiety-{number}-try-{wiring_number}", hyperparameters)
 
     def observe(self, trial_id: str, epoch: int, logs: dict[str, float]) -> Verdicts:
-        """Continue the trial; metrics have no effect."""
+        """Let the trial continue; metrics have no effect."""
         return {trial_id: True}
 
     def conclude(self, trial_id: str, status: Status) -> Verdicts:
@@ -74,5 +78,5 @@ class MoietyTuner(Tuner):
         return {}
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments, besides space and seed, that determine the proposals."""
+        """Return the arguments that determine the proposals, besides space and seed."""
         return {"moieties": self._count // self._tries, "tries": self._tries}

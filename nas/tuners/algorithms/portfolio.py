@@ -1,8 +1,9 @@
-"""Portfolio search: strong points of every family first, then around the best and at random.
+"""Portfolio search: known strong configurations first, then changes of the best and random ones.
 
-The points are those of the space (:attr:`nas.spaces.base.Space.points`). Salinas and Erickson,
-"TabRepo" (arXiv 2311.02971); the later proposals are those of an evolution of the best trials
-(Real et al., "Regularized Evolution", AAAI 2019), by families in proportion to their ranks.
+The strong configurations are the points of the space (:attr:`nas.spaces.base.Space.points`), as in
+Salinas and Erickson, "TabRepo" (arXiv 2311.02971). A later proposal either mutates one of the best
+trials, as in Real et al., "Regularized Evolution" (AAAI 2019), or is random. A random proposal's
+family is drawn with weights that halve from the best family to the next, and so on.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ _MAX_DRAWS = 100
 
 
 class PortfolioTuner(BaseTuner):
-    """Tuner that begins with strong points, and then searches the families that do best.
+    """Tuner that begins with strong configurations, and then prefers the best network families.
 
     Args:
-        strong_points: Values of the first trials; missing ones have the defaults of the space.
-        exploration: Probability of a random candidate after the points, in [0, 1].
+        strong_points: Values of the first trials, each a dict by hyperparameter name; missing
+            values take their defaults.
+        exploration: Probability, in [0, 1], that a candidate after the strong points is random.
         **common: Arguments of :class:`~nas.tuners.base.BaseTuner`.
 
     Raises:
@@ -45,7 +47,10 @@ class PortfolioTuner(BaseTuner):
         self._exploration = check_real("exploration", exploration, 0, 1)
 
     def choose(self, number: int) -> Values | None:
-        """Choose the next point that is new, or else change a good trial, or draw at random."""
+        """Choose the next new strong point; after the last, mutate a good trial or draw values.
+
+        Return None if no new values are left.
+        """
         keys = self.get_keys()
         for point in self._points:
             values = self.space.fill_defaults(self._restrict(point))
@@ -61,7 +66,7 @@ class PortfolioTuner(BaseTuner):
         return values_or_none or self.draw_new(generator)
 
     def _restrict(self, point: Values) -> Values:
-        """Return the values of a point that the space, with the user's overrides, allows."""
+        """Return those values of a point that the space allows, given the user's overrides."""
         kept = {}
         for definition in self.space.definitions:
             name = definition.name
@@ -70,7 +75,7 @@ class PortfolioTuner(BaseTuner):
         return kept
 
     def _draw(self, scored: Sequence[ProposedTrial], generator: np.random.Generator) -> Values:
-        """Draw values of a family, which is chosen by the rank of its best trial."""
+        """Draw a family, more likely one with a better best trial, and random values for it."""
         families = list(dict.fromkeys(trial.values.get(FAMILY) for trial in scored))
         if families == [None]:
             return self.space.draw(generator)
@@ -79,7 +84,7 @@ class PortfolioTuner(BaseTuner):
         return self.space.draw(generator, {FAMILY: family})
 
     def _change(self, scored: Sequence[ProposedTrial], generator: np.random.Generator) -> Values:
-        """Change about a third of the values of one of the best trials."""
+        """Redraw about a third of the values of one of the best trials."""
         values = scored[int(generator.integers(min(_PARENTS, len(scored))))].values
         names = [
             definition.name

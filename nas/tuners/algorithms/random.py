@@ -7,10 +7,10 @@ from nas.tuners.search_space import Values
 
 
 class RandomTuner(BaseTuner):
-    """Tuner that draws every candidate uniformly from the whole space."""
+    """Tuner that draws every candidate at random, according to each hyperparameter's sampling."""
 
     adaptive = False
 
     def choose(self, number: int) -> Values | None:
-        """Choose random values."""
+        """Draw random values; None if no new values are left."""
         return self.draw_new(self.make_generator(number))

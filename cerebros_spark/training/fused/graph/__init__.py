@@ -1,5 +1,5 @@
-"""The structure of networks as arrays.
+"""Parsing of Cerebros networks, and encoding of their structure as arrays.
 
-A trial's program is parsed into a network of units, and padded to the shape of its group. The
-wiring becomes a vector of indices, so networks of one padded shape share one compiled program.
+A trial's program is parsed into a network of units and padded to its group's sizes. The network's
+wiring becomes an integer vector, so networks with the same padded shape share one compiled program.
 """

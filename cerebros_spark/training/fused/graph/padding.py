@@ -1,6 +1,7 @@
-"""Padded shapes, and the positions of a network's weights in them.
+"""Padded shapes, and the positions of each network's weights in them.
 
-The package docstring of :mod:`cerebros_spark.training.fused` defines rows, planes, slots and grids.
+The package docstring of :mod:`cerebros_spark.training.fused` defines copies, rows, planes, slots
+and grids.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ from cerebros_spark.training.fused.graph.network import FOLDED, SUMS, Network, U
 
 
 class Grid(NamedTuple):
-    """Padded sizes of the hidden units, or of the output units, in a padded shape.
+    """Sizes of all hidden units, or of all output units, in a padded shape.
 
     Attributes:
-        prefix: Prefix of the names of the weights.
+        prefix: Prefix of the weights' names: empty, or ``output_`` for the output units.
         units: Number of units.
         neurons: Number of neurons per unit.
-        first_neuron: Index of the first neuron among all neurons; hidden units come first.
-        planes: Number of slots in each plane: of all units with ``FOLDED``, otherwise of one.
-        slots: Number of slots of all units.
+        first_neuron: Index of the grid's first neuron among all neurons; hidden units come first.
+        planes: Number of slots in each plane. With ``FOLDED``, planes cover all units of the grid;
+            otherwise they cover one unit.
+        slots: Total number of slots of all units.
     """
 
     prefix: str
@@ -38,20 +40,20 @@ class Grid(NamedTuple):
 
 @dataclass(frozen=True)
 class PaddedShape:
-    """Sizes to which all networks of a group are padded; stored in their programs as JSON."""
+    """Sizes to which all networks of a group are padded; stored as JSON in their programs."""
 
-    inputs: int  # number of elements of all inputs together
+    inputs: int  # total number of elements of all inputs
     units: int  # number of hidden units
     neurons: int  # number of neurons per hidden unit
     gated: bool  # whether any connection is gated
     outputs: tuple[int, ...]  # width of each output
-    planes: tuple[int, ...]  # slots per plane: of all hidden units with FOLDED, otherwise of one
-    output_planes: tuple[int, ...]  # slots per plane of the output units, likewise
+    planes: tuple[int, ...]  # slots per plane, for all hidden units with FOLDED, else for one
+    output_planes: tuple[int, ...]  # slots per plane, likewise for the output units
     merge: str = FOLDED
 
     @property
     def grids(self) -> tuple[Grid, Grid]:
-        """Grids of the hidden units and of the output units."""
+        """Sizes of the hidden units, then those of the output units."""
         units, outputs, width = self.units, len(self.outputs), max(self.outputs)
         slots, output_slots = sum(self.planes), sum(self.output_planes)
         if self.merge != FOLDED:
@@ -64,27 +66,27 @@ class PaddedShape:
 
     @property
     def unit_features(self) -> int:
-        """Number of features of a hidden unit: its neurons, then its gated neurons if any."""
+        """Number of features of a hidden unit: its neurons, plus its gated neurons if any."""
         return self.neurons * (1 + int(self.gated))
 
     @property
     def input_pieces(self) -> int:
-        """Number of pieces, of ``unit_features`` each, that hold the inputs and a constant 1."""
+        """Number of blocks of ``unit_features`` values that hold the inputs and a constant 1."""
         return -(-(self.inputs + 1) // self.unit_features)
 
     @property
     def features(self) -> int:
-        """Number of features that units can read, with padding."""
+        """Number of features that units can read, including padding."""
         return (self.input_pieces + self.units) * self.unit_features
 
     @property
     def total_neurons(self) -> int:
-        """Number of neurons of all hidden and output units, with padding."""
+        """Total number of neurons of the hidden and output units, including padding."""
         return sum(grid.units * grid.neurons for grid in self.grids)
 
     @classmethod
     def from_network(cls, network: Network) -> PaddedShape:
-        """Return the smallest padded shape that covers a network."""
+        """Return the smallest padded shape into which a network fits."""
         units = network.hidden
         bare = cls(
             inputs=sum(network.widths),
@@ -104,12 +106,15 @@ class PaddedShape:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> PaddedShape:
-        """Return the padded shape that the ``fused`` entry of a parsed program describes."""
+        """Return the padded shape described by ``fields``, a parsed program's ``fused`` entry."""
         lists = {name: tuple(v) for name, v in fields.items() if isinstance(v, list)}
         return cls(**{**fields, **lists})
 
     def __or__(self, other: PaddedShape) -> PaddedShape:
-        """Return the smallest padded shape that covers both; inputs and outputs must be equal."""
+        """Return the smallest padded shape that covers both shapes.
+
+        Their inputs and outputs must be equal.
+        """
         return dataclasses.replace(
             self,
             units=max(self.units, other.units),
@@ -120,7 +125,7 @@ class PaddedShape:
         )
 
     def with_margin(self) -> PaddedShape:
-        """Return the padded shape with larger planes, so that it covers more networks."""
+        """Return a copy of this shape with larger planes, so that more networks fit into it."""
         enlarge = _widen if self.merge == SUMS else _widen_and_add
         return dataclasses.replace(
             self, planes=enlarge(self.planes), output_planes=enlarge(self.output_planes)
@@ -129,10 +134,10 @@ class PaddedShape:
 
 @dataclass(frozen=True)
 class Placement:
-    """Positions of a network's weights in a grid, and the arrays that encode its wiring."""
+    """Slots of a network's weights in a grid, and the arrays that encode the grid's wiring."""
 
-    slots: np.ndarray  # (copies,) int64, or (sums,) with SUMS: their slots, unit by unit
-    row_of: np.ndarray  # this and the following as in the classes of wires
+    slots: np.ndarray  # (copies,) int64, or (sums,) with SUMS: slot of each, unit by unit
+    row_of: np.ndarray  # this and the following fields are those of the classes in wiring.py
     feature_of: np.ndarray  # 0 for an unused row
     occupied: np.ndarray  # bool
     unit_of: np.ndarray | None = None  # only with FOLDED; 0 for an unused row
@@ -140,7 +145,7 @@ class Placement:
 
 
 def place_units(shape: PaddedShape, network: Network) -> tuple[Placement, Placement]:
-    """Place the hidden units and the output units of a network in a shape that covers it."""
+    """Place the network's hidden units, then its output units, in a shape into which it fits."""
     place = _place_folded if shape.merge == FOLDED else _place_merged
     hidden, outputs = shape.grids
     return (
@@ -188,14 +193,17 @@ def _place_merged(
 
 
 def _mark(slots: np.ndarray, size: int) -> np.ndarray:
-    """Return booleans ``(size,)`` that are true at ``slots (copies,)``."""
+    """Return a boolean array ``(size,)`` that is true at the indices ``slots``."""
     occupied = np.zeros(size, bool)
     occupied[slots] = True
     return occupied
 
 
 def _assign_sum_rows(network: Network, unit: Unit) -> np.ndarray:
-    """Return the row of each copy, ``(copies,)``, if sources of equal width are added up."""
+    """Return the row ``(copies,)`` to which each source feature that a unit reads is added.
+
+    Sources of equal width are added up, and so share rows.
+    """
     first: dict[int, int] = {}
     rows = []
     for width in map(network.width_of, unit.connections):
@@ -205,12 +213,15 @@ def _assign_sum_rows(network: Network, unit: Unit) -> np.ndarray:
 
 
 def _get_starts(planes: Sequence[int]) -> np.ndarray:
-    """Return the first slot of each plane, ``(planes,) int64``."""
+    """Return the index of each plane's first slot, ``(planes,) int64``."""
     return np.concatenate(([0], np.cumsum(planes)))[:-1].astype(np.int64)
 
 
 def _number_copies(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return, for each of ``features (copies,)``, its row and its index among the row's copies."""
+    """Return the row of each copy, and its index among the row's copies; both ``(copies,)``.
+
+    ``features (copies,)`` holds the feature that each copy reads.
+    """
     unique, inverse, counts = np.unique(features, return_inverse=True, return_counts=True)
     row = np.empty(len(unique), np.int64)
     row[np.argsort(-counts, kind="stable")] = np.arange(len(unique))
@@ -223,7 +234,7 @@ def _number_copies(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _Reads(NamedTuple):
-    """Unit and feature of each copy, unit by unit and in the order of merging."""
+    """Reading unit and source feature of each copy, unit by unit in merging order."""
 
     units: np.ndarray  # (copies,) int64
     features: np.ndarray  # (copies,) int64
@@ -250,7 +261,7 @@ def _list_reads(shape: PaddedShape, network: Network, units: Sequence[Unit]) -> 
 
 
 def _count_planes(shape: PaddedShape, network: Network, units: Sequence[Unit]) -> tuple[int, ...]:
-    """Return the number of slots in each plane."""
+    """Return the number of slots in each plane that the units need."""
     if shape.merge == SUMS:
         return (max(map(network.merged_width, units)),)
     if shape.merge == FOLDED:
@@ -260,7 +271,7 @@ def _count_planes(shape: PaddedShape, network: Network, units: Sequence[Unit]) -
 
 
 def _count_copies(shape: PaddedShape, reads: _Reads) -> tuple[int, ...]:
-    """Return the number of rows with at least one copy, at least two copies and so on."""
+    """Return the number of rows with at least one copy, with at least two copies, and so on."""
     pairs = reads.units * shape.features + reads.features
     counts = np.bincount(np.unique(pairs, return_counts=True)[1])
     return tuple(int(n) for n in np.cumsum(counts[::-1])[::-1][1:])
@@ -273,12 +284,12 @@ def _take_maximum(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ..
 
 
 def _widen_and_add(planes: Sequence[int]) -> tuple[int, ...]:
-    """Add a quarter more planes, and widen all of them."""
+    """Add a quarter more planes, and widen all planes."""
     return _widen([*planes, *[max(planes[-1] // 4, 1)] * max(len(planes) // 4, 1)])
 
 
 def _widen(planes: Sequence[int]) -> tuple[int, ...]:
-    """Widen planes by a quarter, rounded up so that similar shapes become equal."""
+    """Widen planes by a quarter, rounding up so that similar shapes become equal."""
     widened: list[int] = []
     for plane in planes:
         step = max(16, 2 ** (int(plane).bit_length() - 3))

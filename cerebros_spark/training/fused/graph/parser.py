@@ -1,4 +1,4 @@
-"""Parser that reads a Cerebros network from the JSON of a Keras model, without building it."""
+"""Parser that reads a Cerebros network from a Keras model's JSON, without building the model."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _NORMALIZATION_EXTRAS = (
 
 
 class NotFusableError(Exception):
-    """Error for a program that cannot be fused; the message is the reason."""
+    """Error for a trial's program that cannot be fused; the message is the reason."""
 
 
 def _require(condition: Any, reason: str) -> None:
@@ -47,7 +47,7 @@ def _require(condition: Any, reason: str) -> None:
 
 
 def parse_network(program: Mapping[str, Any]) -> tuple[GroupConfig, Network]:
-    """Parse a trial's program, decoded from JSON, into its group configuration and network.
+    """Parse a trial's program, as decoded JSON, into its group configuration and its network.
 
     Raises:
         NotFusableError: If the model is not a Cerebros network, or has unsupported settings.
@@ -144,7 +144,7 @@ class _Parser:
         ]
 
     def _follow_preprocessing(self, name: str) -> list[str]:
-        """Return the names of an input layer and of the preprocessing layers after it."""
+        """Return the name of an input layer, then those of the preprocessing layers after it."""
         chain = [name]
         while True:
             readers = self._find_readers(chain[-1])
@@ -153,7 +153,7 @@ class _Parser:
             chain.append(readers[0])
 
     def _find_output(self, name: str) -> tuple[str, Mapping[str, Any] | None]:
-        """Return the Dense layer of an output, and its Rescaling configuration or None."""
+        """Return an output's Dense layer, and the configuration of its Rescaling layer or None."""
         scaling = None
         if self._kinds[name] == "Rescaling":
             scaling, name = self._configs[name], self._get_only_source(name)
@@ -161,7 +161,7 @@ class _Parser:
         return name, scaling
 
     def _locate(self, name: str, outputs: Sequence[str]) -> None:
-        """Store the level and position of a Dense layer, found in its name or in the outputs."""
+        """Store a Dense layer's level and position, found from its name or from ``outputs``."""
         match = _UNIT_NAME.search(name)
         if name in outputs:
             self._positions[name] = -1, outputs.index(name)
@@ -211,7 +211,7 @@ class _Parser:
         self._note("dropout", config["rate"])
 
     def _list_added(self, name: str) -> list[str]:
-        """Return the names of the layers that an Add layer adds; for another layer, its own."""
+        """Return the names of the layers that an Add layer adds; for other layers, ``[name]``."""
         if self._kinds[name] != "Add":
             return [name]
         self._used.add(name)
@@ -326,9 +326,9 @@ class _Parser:
 
 
 def _remove_learning_rate(compiled: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a compile configuration without the numbers of its learning rate.
+    """Return a compile configuration without the values of its learning rate.
 
-    A constant rate is part of the state. Each network plans the rates of its own schedule.
+    A constant rate is part of the model state, and a schedule is evaluated for each network.
     """
     optimizer = dict(compiled["optimizer"])
     config = dict(optimizer["config"])
@@ -352,13 +352,13 @@ def _to_json(value: Any) -> str:
 
 
 def _get_layer_names(histories: Sequence[Any]) -> list[str]:
-    """Return the names of input or output layers; a configuration may hold one as a flat list."""
+    """Return the names of input or output layers; a single layer may be given as a flat list."""
     listed = [histories] if histories and isinstance(histories[0], str) else histories
     return [name for name, *_ in listed]
 
 
 def get_inbound_layers(layer: Mapping[str, Any]) -> list[list[str]]:
-    """Return the names of the source layers of a serialized layer, one list per call."""
+    """Return the names of the layers that a serialized layer reads, as one list per call."""
     return [list(_find_sources(node["args"])) for node in layer["inbound_nodes"]]
 
 

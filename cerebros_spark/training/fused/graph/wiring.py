@@ -1,4 +1,4 @@
-"""The wiring of a network: encoded as one vector of integers, and decoded in a compiled call."""
+"""Network wiring, encoded as one integer vector and decoded in a compiled call."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from cerebros_spark.training.fused.graph.padding import PaddedShape, Placement
 
 
 class FoldedWires(NamedTuple):
-    """Wiring of a grid with ``FOLDED``: the unit and feature of each row, and the slots in use."""
+    """Wiring of a ``FOLDED`` grid, whose rows are pairs of a unit and a feature that it reads."""
 
-    row_of: Any  # (units, features) int32: row; the number of rows if the unit does not read it
+    row_of: Any  # (units, features) int32: the feature's row; number of rows if not read
     unit_of: Any  # (rows,) int32: unit of the row
     feature_of: Any  # (rows,) int32: feature of the row
     occupied: Any  # (slots,) int32: 1 for a slot with a copy, else 0
 
 
 class CopyWires(NamedTuple):
-    """Wiring of a grid with ``COPIES``: each unit has its own rows, and each row is a feature."""
+    """Wiring of a ``COPIES`` grid: each unit has its own rows, and each row is a feature."""
 
     row_of: Any  # (units, features) int32
     feature_of: Any  # (units, rows) int32
@@ -31,7 +31,7 @@ class CopyWires(NamedTuple):
 
 
 class SumWires(NamedTuple):
-    """Wiring of a grid with ``SUMS``: each unit has its own rows, which are sums of features."""
+    """Wiring of a ``SUMS`` grid: each unit has its own rows, and each row is a sum of features."""
 
     row_of: Any  # (units, features) int32
     counts: Any  # (units, features) int32: how often the feature is added to its row
@@ -42,7 +42,7 @@ _WIRES: dict[str, Any] = {FOLDED: FoldedWires, COPIES: CopyWires, SUMS: SumWires
 
 
 class Wiring(NamedTuple):
-    """Decoded wiring of a network: that of both grids, and the number of hidden units."""
+    """Decoded wiring of a network: its hidden and output grids, and the number of hidden units."""
 
     hidden: Any  # FoldedWires, CopyWires or SumWires
     outputs: Any  # the same class
@@ -50,14 +50,18 @@ class Wiring(NamedTuple):
 
 
 def encode_wiring(placements: Sequence[Placement], units: int, merge: str) -> np.ndarray:
-    """Encode a wiring as one vector ``(size,) int32``, a single argument of a compiled call."""
+    """Encode a wiring as one vector ``(size,) int32``, which a compiled call takes as argument.
+
+    ``placements`` are those of the hidden and output grids, ``units`` is the number of hidden
+    units, and ``merge`` is ``FOLDED``, ``COPIES`` or ``SUMS``.
+    """
     fields = _WIRES[merge]._fields
     parts = [getattr(placement, name) for placement in placements for name in fields]
     return np.concatenate([*(part.ravel() for part in parts), [units]], dtype=np.int32)
 
 
 def decode_wiring(vector: Any, shape: PaddedShape) -> Wiring:
-    """Decode a wiring ``(size,) int32`` into its parts."""
+    """Decode a wiring vector ``(size,) int32`` of a network that is padded to ``shape``."""
     parts, first = [], 0
     for size in _list_sizes(shape):
         last = first + math.prod(size)
@@ -68,7 +72,7 @@ def decode_wiring(vector: Any, shape: PaddedShape) -> Wiring:
 
 
 def _list_sizes(shape: PaddedShape) -> Iterator[tuple[int, ...]]:
-    """Yield the shape of each field of both wires, in the order of encoding."""
+    """Yield the shape of each field of both grids' wiring, in encoding order."""
     for grid in shape.grids:
         features, rows = (grid.units, shape.features), grid.planes[0]
         yield features

@@ -1,5 +1,6 @@
 """Forward and backward passes of padded networks, with gradients written by hand.
 
-There are two variants. The units of folded networks concatenate their sources, so all copies of a
-feature fold into one weight. The units of merged networks add their sources, or use dropout.
+There are two variants. In folded networks, units concatenate their sources, so the weights of all
+copies of a feature add up to one weight. In merged networks, units add their sources or use
+dropout, and merge the sources before they apply their kernel.
 """

@@ -1,8 +1,8 @@
-"""Dropout (Srivastava et al., JMLR 2014) with masks that are hashed from their positions.
+"""Dropout (Srivastava et al., JMLR 2014) with masks hashed from the positions of their values.
 
-Compiled by XLA for a CPU, TensorFlow's generators take a microsecond per number, a hundred times
-the rest of a step. So each number is hashed from its position, as in a splittable generator
-(Steele, Lea and Flood, OOPSLA 2014), with the finalizer of MurmurHash3.
+When compiled by XLA for a CPU, TensorFlow's random number generators take a microsecond per number,
+a hundred times as long as the rest of a step. So each number is hashed from its position with
+MurmurHash3's finalizer, as in a splittable generator (Steele, Lea and Flood, OOPSLA 2014).
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import tensorflow as tf
 
 
 class DropoutMasks:
-    """Dropout masks for one step of one network.
+    """Generator of the dropout masks for one training step of one network.
 
     Args:
         rate: Dropout rate, at least 0 and less than 1.
-        seed: Seed of the network's visit to its data, ``() uint32``.
-        step: Number of steps before this one, ``() int32``.
+        seed: Dropout seed, ``() uint32``; the same for all steps of a unit of work.
+        step: Number of training steps before this one, ``() int32``.
         dtype: Dtype of the masks.
     """
 
@@ -28,7 +28,10 @@ class DropoutMasks:
         self._dtype = dtype
 
     def mask(self, unit: Any, slots: int, batch: int) -> Any:
-        """Draw the mask of a unit ``() int32``: 0 or 1 / (1 - rate), ``(slots, batch)``."""
+        """Return the mask ``(slots, batch)`` of a unit, with values 0 and ``1 / (1 - rate)``.
+
+        ``unit () int32`` is the unit's index among all hidden and output units.
+        """
         key = _hash(
             self._key ^ (tf.cast(unit, tf.uint32) + _to_constant(1)) * _to_constant(0x85EBCA77)
         )
@@ -41,7 +44,7 @@ class DropoutMasks:
 
 
 def _hash(values: Any) -> Any:
-    """Hash ``uint32`` values of any shape, so that each bit of a hash depends on all bits."""
+    """Hash ``uint32`` values of any shape; each bit of a hash depends on all bits of its value."""
     values = (values ^ tf.bitwise.right_shift(values, _to_constant(16))) * _to_constant(0x85EBCA6B)
     values = (values ^ tf.bitwise.right_shift(values, _to_constant(13))) * _to_constant(0xC2B2AE35)
     return values ^ tf.bitwise.right_shift(values, _to_constant(16))

@@ -1,7 +1,7 @@
 """Activations and batch normalization of features, with gradients written by hand.
 
-TensorFlow's gradient of a slice is an array of full size, and its gradient of a mean is a sum in
-many small pieces. In the hundreds of small operations of a step, these took most of the time.
+TensorFlow computes the gradient of a slice as a full-size array, and that of a mean as many small
+sums. These took most of the time of a step, which consists of hundreds of small operations.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-#: Tensors of both grids by name; names of the output units' tensors have the prefix ``output_``.
+#: Tensors of hidden and output units by name; those of output units have the prefix ``output_``.
 #: Weights are ``kernel (n, slots)``, ``bias (units, n)``, ``gamma (slots,)`` and ``beta (slots,)``;
 #: moving statistics are ``moving_mean (slots,)`` and ``moving_variance (slots,)``.
 Tensors = Mapping[str, Any]
 
 
 class Normalized(NamedTuple):
-    """Normalized features or rows, with the moments that the backward pass needs.
+    """Normalized features or rows, and the moments that the backward pass needs.
 
     Attributes:
         values: Normalized values, ``(features, batch)`` or ``(rows, batch)``.
-        moments: Means and variances before normalization, ``(2, features)`` or ``(2, rows)``; 0
-            without normalization.
+        moments: Means and variances before normalization, ``(2, features)`` or ``(2, rows)``; zeros
+            if the network has no normalization.
     """
 
     values: Any
@@ -31,13 +31,13 @@ class Normalized(NamedTuple):
 
 
 class Activation:
-    """Elementwise activation function that also returns its derivatives."""
+    """Elementwise activation function that also computes its derivatives."""
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
         self._function = function
 
     def __call__(self, values: Any) -> tuple[Any, Any]:
-        """Return the function's results and derivatives, both in the shape of ``values``."""
+        """Apply the function; return results and derivatives, both in the shape of ``values``."""
         with tf.GradientTape() as tape:
             tape.watch(values)
             results = self._function(values)
@@ -45,14 +45,14 @@ class Activation:
 
 
 class NoNormalization:
-    """Replacement for :class:`BatchNormalization` that leaves values unchanged."""
+    """Replacement for :class:`BatchNormalization` in networks without normalization."""
 
     def __call__(self, values: Any) -> Normalized:
-        """Return ``values (features, batch)`` unchanged, with moments of 0."""
+        """Return ``values (features, batch)`` unchanged, with zeros as moments."""
         return Normalized(values, tf.zeros((2, values.shape[0]), values.dtype))
 
     def backward(self, normalized: Normalized, gradient: Any) -> Any:
-        """Return ``gradient (features, batch)`` unchanged."""
+        """Return ``gradient (features, batch)`` unchanged; ``normalized`` is not used."""
         return gradient
 
 
@@ -60,8 +60,8 @@ class BatchNormalization:
     """Batch normalization without scale and shift.
 
     Args:
-        counts: 1 for a data row, 0 for padding, ``(batch,)``.
-        epsilon: Number that is added to variances.
+        counts: 1 for each data row of the batch and 0 for padding, ``(batch,)``.
+        epsilon: Number added to the variances.
     """
 
     def __init__(self, counts: Any, epsilon: float) -> None:
@@ -69,7 +69,7 @@ class BatchNormalization:
         self._epsilon = epsilon
 
     def __call__(self, values: Any) -> Normalized:
-        """Normalize ``values (features, batch)`` over the batch."""
+        """Normalize each feature of ``values (features, batch)``, ignoring padding data rows."""
         # Multiply by a vector, because XLA would split a sum over the batch into pieces.
         share = self._share[:, None]
         mean = tf.matmul(values, share)
@@ -79,7 +79,12 @@ class BatchNormalization:
         return Normalized(normalized, tf.stack([mean[:, 0], variance[:, 0]]))
 
     def backward(self, normalized: Normalized, gradient: Any) -> Any:
-        """Return the gradient of the values, ``(features, batch)``, from that of the result."""
+        """Return the gradient with respect to the values, ``(features, batch)``.
+
+        Args:
+            normalized: Result of the forward pass.
+            gradient: Gradient with respect to its normalized values, ``(features, batch)``.
+        """
         ones = tf.ones_like(self._share)[:, None]
         shifted = tf.matmul(gradient, ones)
         scaled = tf.matmul(gradient * normalized.values, ones)
@@ -93,9 +98,10 @@ Normalization = NoNormalization | BatchNormalization
 def fold_moving_statistics(
     weights: Tensors, moving: Tensors, normalization: tuple[float, float] | None
 ) -> dict[str, Any]:
-    """Return the weights for inference, whose scales and shifts include the moving statistics.
+    """Return the weights for inference, with the moving statistics folded into scale and shift.
 
-    ``normalization`` holds momentum and epsilon; None leaves the weights unchanged.
+    ``weights``, ``moving`` and the result have the names and shapes of :data:`Tensors`.
+    ``normalization`` holds momentum and epsilon; if it is None, the weights are unchanged.
     """
     folded = dict(weights)
     if normalization is None:

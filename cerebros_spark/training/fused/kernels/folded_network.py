@@ -1,4 +1,4 @@
-"""Training and inference of networks whose units fold all copies of a feature into one weight."""
+"""Training and inference of networks whose units fold a feature's copies into one weight."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ class _Prepared:
 class FoldedNetwork:
     """Forward and backward passes of ``FOLDED`` networks.
 
-    All floating-point tensors have the dtype of the group. ``elementwise.Tensors`` has the names
-    and shapes of weights and moving statistics.
+    All floating-point tensors have the group's dtype. ``elementwise.Tensors`` documents the names
+    and shapes of the weights and moving statistics.
     """
 
     def __init__(self, config: GroupConfig, shape: PaddedShape) -> None:
         self._config = config
         self._shape = shape
         self._units = FoldedUnits(config, shape)
-        #: Number of means, and of variances, that :meth:`train_forward` returns.
+        #: Number of features whose means and variances :meth:`train_forward` returns.
         self.moments = shape.features
 
     def prepare(self, wiring: Wiring) -> _Prepared:
-        """Compute what depends on the wiring only, once for all steps of a call."""
+        """Compute the indices that depend only on the wiring, once for all steps of a call."""
         hidden_grid, output_grid = self._shape.grids
         hidden = Folding(wiring.hidden, hidden_grid, self._shape)
         outputs = Folding(wiring.outputs, output_grid, self._shape)
@@ -63,16 +63,17 @@ class FoldedNetwork:
         """Run the forward pass of a training step.
 
         Args:
-            weights: Trained weights, with scales and shifts.
+            weights: Trained weights, including scales and shifts.
             prepared: Result of :meth:`prepare`.
             x: Input elements of the data rows, ``(batch, inputs)``.
-            counts: 1 for a data row, 0 for padding, ``(batch,)``.
-            noise: Dropout seed ``() uint32`` and step ``() int32``; unused without dropout.
+            counts: 1 for each data row and 0 for padding, ``(batch,)``.
+            noise: Dropout seed ``() uint32`` and step index ``() int32``; unused if the network has
+                no dropout.
 
         Returns:
             The raw outputs ``(outputs, width, batch)``, the moments ``(2, moments)``, and the
-            backward pass. It takes the gradient with respect to the raw outputs, and returns the
-            gradients with respect to the weights, by name and in their shapes.
+            backward pass. The backward pass is a function that takes the gradient with respect to
+            the raw outputs, and returns a dict with the gradient with respect to each weight.
         """
         normalization: Normalization = NoNormalization()
         if self._config.normalization is not None:
@@ -95,11 +96,17 @@ class FoldedNetwork:
         return self._split_outputs(raw), result.features.moments, backward
 
     def fold(self, weights: Tensors, moving: Tensors, prepared: _Prepared) -> FoldedWeights:
-        """Return the folded weights for inference, which normalize by the moving statistics."""
+        """Return the folded weights for inference, which include the moving statistics."""
         return _fold(fold_moving_statistics(weights, moving, self._config.normalization), prepared)
 
     def infer(self, folded: FoldedWeights, prepared: _Prepared, x: Any) -> Any:
-        """Return the raw outputs ``(outputs, width, batch)`` of data rows ``(batch, inputs)``."""
+        """Compute the raw outputs ``(outputs, width, batch)`` of the data rows in inference.
+
+        Args:
+            folded: Result of :meth:`fold`.
+            prepared: Result of :meth:`prepare`.
+            x: Input elements of the data rows, ``(batch, inputs)``.
+        """
         inputs = tf.transpose(x)
         result = self._units.forward(folded, prepared.units, NoNormalization(), inputs)
         return self._split_outputs(tf.matmul(folded.of_outputs(), result.features.values))
@@ -107,13 +114,14 @@ class FoldedNetwork:
     def update_moving(
         self, moving: Tensors, wiring: Wiring, added: Any, left: Any
     ) -> dict[str, Any]:
-        """Return the moving statistics after the steps of a call, ``(slots,)`` each.
+        """Return the moving statistics after the steps of a call, each ``(slots,)``.
 
         Args:
-            moving: Moving statistics before the steps.
+            moving: Moving statistics before the steps, by name.
             wiring: Decoded wiring of the network.
-            added: Sum of the moments of all steps, each with its decayed weight, ``(2, moments)``.
-            left: Factor by which the steps decay the previous statistics, ``()``.
+            added: Weighted sum of all steps' moments, ``(2, moments)``. The weights decay, so the
+                last step has the largest.
+            left: Factor by which the steps reduce the previous statistics, ``()``.
         """
         after = {}
         for grid, wires in zip(self._shape.grids, (wiring.hidden, wiring.outputs), strict=True):

@@ -1,6 +1,6 @@
-"""Forward and backward passes of the hidden units of a folded network.
+"""Forward and backward passes of a folded network's hidden units.
 
-A loop runs the hidden units one by one. So only one unit is compiled, and padding units are never
+A loop runs the hidden units one by one, so only one unit is compiled, and padding units are never
 run. A unit can read all units before it, on any level.
 """
 
@@ -21,7 +21,7 @@ class ForwardResult(NamedTuple):
     """Values that the forward pass of the hidden units saves for the backward pass.
 
     Attributes:
-        features: All normalized features, ``(features, batch)``, those of the inputs first.
+        features: Normalized features, ``(features, batch)``: inputs first, then hidden units.
         slopes: Derivatives of the hidden units' features, before normalization, with respect to
             their weighted sums, ``(units, unit features, batch)``.
     """
@@ -31,7 +31,7 @@ class ForwardResult(NamedTuple):
 
 
 class FoldedUnits:
-    """Forward and backward passes of the hidden units, for all networks of a group."""
+    """Forward and backward passes of the hidden units of any network of a group."""
 
     def __init__(self, config: GroupConfig, shape: PaddedShape) -> None:
         self._shape = shape
@@ -41,7 +41,14 @@ class FoldedUnits:
     def forward(
         self, weights: FoldedWeights, units: Any, normalization: Normalization, inputs: Any
     ) -> ForwardResult:
-        """Run the hidden units, ``units () int32`` of them, on ``inputs (inputs, batch)``."""
+        """Run the forward pass of the hidden units.
+
+        Args:
+            weights: Folded weights of the network.
+            units: Number of hidden units without padding, ``() int32``.
+            normalization: Normalization of the features.
+            inputs: Input elements of the data rows, ``(inputs, batch)``.
+        """
         shape, (_, batch), dtype = self._shape, inputs.shape, inputs.dtype
         first = normalization(inputs)
         one = tf.ones((1, batch), dtype)
@@ -81,10 +88,17 @@ class FoldedUnits:
         result: ForwardResult,
         gradient: Any,
     ) -> Any:
-        """Return the gradients with respect to all weighted sums, ``(batch, total neurons)``.
+        """Return the gradients with respect to all neurons' weighted sums.
 
-        Hidden units come first. ``gradient (outputs * width, batch)`` is with respect to the raw
-        outputs.
+        Args:
+            weights: Folded weights of the network.
+            units: Number of hidden units without padding, ``() int32``.
+            normalization: Normalization that :meth:`forward` used.
+            result: Result of :meth:`forward`.
+            gradient: Gradient with respect to the raw outputs, ``(outputs * width, batch)``.
+
+        Returns:
+            Gradients ``(batch, total neurons)``, with the hidden units' neurons first.
         """
         shape, (_, batch), dtype = self._shape, gradient.shape, gradient.dtype
         neurons = shape.neurons
@@ -117,7 +131,7 @@ class FoldedUnits:
         return tf.concat([by_row, tf.transpose(gradient)], axis=1)
 
     def _activate(self, sums: Any) -> tuple[Any, Any]:
-        """Return features and slopes, both ``(unit features, batch)``, of sums ``(n, batch)``."""
+        """Return features and slopes, both ``(unit features, batch)``, of ``sums (n, batch)``."""
         activated, slope = self._activation(sums)
         if not self._shape.gated:
             return activated, slope
@@ -132,7 +146,7 @@ class FoldedUnits:
 
 
 def _to_array(values: Any, rows: int, more: int) -> tf.TensorArray:
-    """Split values ``(pieces * rows, columns)`` into pieces, and append ``more`` pieces of 0."""
+    """Split values ``(pieces * rows, columns)`` into pieces, and append ``more`` zero pieces."""
     pieces = tf.reshape(values, (-1, rows, values.shape[1]))
     pieces = tf.pad(pieces, [[0, more], [0, 0], [0, 0]])
     size, *shape = pieces.shape
@@ -140,6 +154,6 @@ def _to_array(values: Any, rows: int, more: int) -> tf.TensorArray:
 
 
 def _make_zeros(size: int, shape: tuple[int, ...], dtype: Any) -> tf.TensorArray:
-    """Return an array of ``size`` zero tensors, which can be read before they are written."""
+    """Return a tensor array of ``size`` zero tensors, readable before they are written."""
     array = tf.TensorArray(dtype, size=size, element_shape=shape)
     return array.unstack(tf.zeros((size, *shape), dtype))

@@ -1,9 +1,9 @@
-"""Folding of the copies of a feature into one weight, and the gradients of the copies.
+"""Folding of a feature's copies into one weight, and the gradients of the copies' weights.
 
-Each copy has its own weights, and its own scale and shift in the batch normalization. All copies
-have the same normalized values, because a feature has one mean and one variance per batch. So the
-scaled weights of the copies add up to one weight, and their shifts to one bias. See
-docs/fused_training.md.
+A unit may read a feature several times, in *copies*. Each copy has its own weights, and its own
+scale and shift in the batch normalization. All copies have the same normalized values, because a
+feature has one mean and one variance per batch. So the copies' scaled weights add up to one weight,
+and their shifts to one bias. See docs/fused_training.md.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cerebros_spark.training.fused.graph.wiring import FoldedWires
 
 
 class CopyWeights(NamedTuple):
-    """Weights of all copies in a grid before folding, or the gradients of these weights."""
+    """Unfolded weights of all copies in a grid, or the gradients with respect to them."""
 
     kernel: Any  # (n, slots)
     gamma: Any  # (slots,)
@@ -28,7 +28,7 @@ class CopyWeights(NamedTuple):
 
 
 class Folding:
-    """Folding of the weights in one grid of one network."""
+    """Folding of one network's weights in one grid: its hidden units or its output units."""
 
     def __init__(self, wires: FoldedWires, grid: Grid, shape: PaddedShape) -> None:
         self._planes = grid.planes
@@ -47,14 +47,14 @@ class Folding:
         zero = rows * neurons + grid.units * neurons
         indices = tf.where(wires.row_of[:, None] == rows, zero, weight)
         is_one = tf.range(shape.features) == self._constant_one
-        #: Index, in the result of :meth:`fold`, of the weight of each feature in each neuron:
+        #: Index into the result of :meth:`fold` for each neuron's weight of each feature:
         #: ``(units, n, features) int32``.
         self.indices = tf.where(is_one, tf.transpose(biases)[:, :, None], indices)
         #: Length of the result of :meth:`fold`.
         self.size = zero + 1
 
     def fold(self, copies: CopyWeights) -> Any:
-        """Fold the weights; return those of all rows, then the biases and a zero: ``(size,)``."""
+        """Fold the weights into a vector ``(size,)``: weights of all rows, biases, and a zero."""
         factors = tf.stack([copies.gamma, copies.beta])[:, None]
         scaled, shifted = tf.unstack(_sum_planes(copies.kernel * factors, self._planes))
         # A product adds up the rows of each unit faster than a scatter, and twice as fast if its
@@ -65,10 +65,10 @@ class Folding:
         return tf.concat([*parts, tf.zeros([1], scaled.dtype)], axis=0)
 
     def backward(self, copies: CopyWeights, products: Any) -> CopyWeights:
-        """Return the gradients with respect to the weights of the copies.
+        """Return the gradients with respect to the copies' weights.
 
-        ``products (features, total neurons)`` are the products of all features and the gradients
-        with respect to all weighted sums, added up over the batch.
+        ``products (features, total neurons)`` is the matrix product, over the batch, of all
+        features and the gradients with respect to all weighted sums.
         """
         units, neurons = copies.bias.shape
         first = self._first_neuron
@@ -85,10 +85,10 @@ class Folding:
 
 @dataclass(frozen=True)
 class WeightIndices:
-    """Indices of folded weights, in the orders that the two passes need; all ``int32``.
+    """Indices of the folded weights, in the orders that both passes need; all ``int32``.
 
-    Gathering a matrix in transposed order is several times faster than a product with a transposed
-    matrix. The number of all ``neurons`` is padded to a multiple of ``n``.
+    Gathering a matrix in transposed order is several times faster than multiplying by a transposed
+    matrix. ``neurons`` is the total number of neurons, padded to a multiple of ``n``.
     """
 
     units: Any  # (units, n, features): weights of all features in each hidden unit
@@ -97,7 +97,7 @@ class WeightIndices:
 
     @classmethod
     def build(cls, hidden: Folding, outputs: Folding, shape: PaddedShape) -> WeightIndices:
-        """Build the indices into the folded weights of the hidden units, then of the outputs."""
+        """Build the indices into the folded weights: hidden units first, then output units."""
         of_outputs = tf.reshape(outputs.indices + hidden.size, (-1, shape.features))
         of_all = tf.concat([tf.reshape(hidden.indices, (-1, shape.features)), of_outputs], axis=0)
         padding = [[0, -of_outputs.shape[0] % shape.neurons], [0, 0]]
@@ -109,26 +109,26 @@ class WeightIndices:
 
 @dataclass(frozen=True)
 class FoldedWeights:
-    """Folded weights of a network, and the indices that gather them into matrices."""
+    """Folded weights of a network, and the indices that arrange them in matrices."""
 
     indices: WeightIndices
     flat: Any  # (size,): results of Folding.fold for the hidden units, then for the outputs
 
     def of_unit(self, unit: Any) -> Any:
-        """Return the weights of all features in a hidden unit, ``(n, features)``."""
+        """Return a hidden unit's weights for all features, ``(n, features)``."""
         return tf.gather(self.flat, self.indices.units[unit])
 
     def of_readers(self, unit: Any) -> Any:
-        """Return the weights of a unit's features in all neurons, ``(unit features, neurons)``."""
+        """Return all neurons' weights for a unit's features, ``(unit features, neurons)``."""
         return tf.gather(self.flat, self.indices.readers[unit])
 
     def of_outputs(self) -> Any:
-        """Return the weights of all features in the outputs, ``(outputs * width, features)``."""
+        """Return the outputs' weights for all features, ``(outputs * width, features)``."""
         return tf.gather(self.flat, self.indices.outputs)
 
 
 def expand_planes(rows: Any, planes: Sequence[int]) -> Any:
-    """Repeat the value of each row ``(..., rows)`` for all of its slots ``(..., slots)``.
+    """Repeat each row's value, ``(..., rows)``, for all of the row's slots, ``(..., slots)``.
 
     ``planes`` holds the number of slots in each plane.
     """
@@ -136,7 +136,7 @@ def expand_planes(rows: Any, planes: Sequence[int]) -> Any:
 
 
 def _sum_planes(slots: Any, planes: Sequence[int]) -> Any:
-    """Sum ``slots (..., slots)`` over the planes to ``(..., rows)``, the shortest plane first."""
+    """Sum ``slots (..., slots)`` over the planes, shortest plane first; return ``(..., rows)``."""
     *before, total = tf.split(slots, planes, axis=-1)
     for plane in reversed(before):
         many = total.shape[-1]

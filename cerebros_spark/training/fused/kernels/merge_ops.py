@@ -1,4 +1,4 @@
-"""Merging of features ``(features, batch)`` into the rows of a unit, forward and backward."""
+"""Forward and backward passes that merge source features into a unit's input rows."""
 
 from __future__ import annotations
 
@@ -10,22 +10,28 @@ from cerebros_spark.training.fused.graph.wiring import CopyWires, SumWires
 
 
 class GatherMerge:
-    """Merging with ``COPIES``, where each row of a unit is one feature."""
+    """Merging for ``COPIES`` networks, in which each row of a unit is one feature."""
 
     def __init__(self, wires: CopyWires) -> None:
         self._wires = wires
 
     def forward(self, unit: Any, features: Any) -> Any:
-        """Merge ``features (features, batch)`` into the rows of a unit, ``(rows, batch)``."""
+        """Return the rows ``(rows, batch)`` of a unit, merged from ``features (features, batch)``.
+
+        ``unit`` is the unit's index among the hidden units or among the output units.
+        """
         return tf.gather(features, self._wires.feature_of[unit])
 
     def backward(self, unit: Any, gradient: Any) -> Any:
-        """Return the gradient of the features, ``(features, batch)``, from that of the rows."""
+        """Return the gradient with respect to the features, ``(features, batch)``.
+
+        ``gradient (rows, batch)`` is the gradient with respect to the rows of the unit.
+        """
         return tf.gather(tf.pad(gradient, [[0, 1], [0, 0]]), self._wires.row_of[unit])
 
 
 class SumMerge:
-    """Merging with ``SUMS``, where each of the ``rows`` of a unit is a sum of features."""
+    """Merging for ``SUMS`` networks, in which each of a unit's ``rows`` is a sum of features."""
 
     def __init__(self, wires: SumWires, rows: int, dtype: Any) -> None:
         counts = tf.cast(wires.counts, dtype)[..., None]
@@ -34,11 +40,17 @@ class SumMerge:
         self._forward = tf.transpose(self._backward, (0, 2, 1))
 
     def forward(self, unit: Any, features: Any) -> Any:
-        """Merge ``features (features, batch)`` into the rows of a unit, ``(rows, batch)``."""
+        """Return the rows ``(rows, batch)`` of a unit, merged from ``features (features, batch)``.
+
+        ``unit`` is the unit's index among the hidden units or among the output units.
+        """
         return tf.matmul(self._forward[unit], features)
 
     def backward(self, unit: Any, gradient: Any) -> Any:
-        """Return the gradient of the features, ``(features, batch)``, from that of the rows."""
+        """Return the gradient with respect to the features, ``(features, batch)``.
+
+        ``gradient (rows, batch)`` is the gradient with respect to the rows of the unit.
+        """
         return tf.matmul(self._backward[unit], gradient)
 
 

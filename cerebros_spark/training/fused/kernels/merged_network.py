@@ -1,7 +1,7 @@
-"""Training and inference of networks whose units merge their sources before the kernel.
+"""Training and inference of networks whose units merge their sources before applying the kernel.
 
-A sum of sources has its own moments, and dropout drops each copy of a feature alone. Neither can be
-folded into one weight per feature.
+A sum of sources has its own mean and variance, and dropout drops each copy of a feature separately.
+In both cases, the copies' weights cannot be folded into one weight per feature.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ class _Prepared(NamedTuple):
 class MergedNetwork:
     """Forward and backward passes of ``COPIES`` and ``SUMS`` networks.
 
-    The methods have the arguments, shapes and dtypes of :class:`~.folded_network.FoldedNetwork`.
+    Arguments, shapes and dtypes are those of :class:`~.folded_network.FoldedNetwork`.
     """
 
     def __init__(self, config: GroupConfig, shape: PaddedShape) -> None:
         self._config = config
         self._shape = shape
-        #: Number of means, and of variances: one per row of each hidden and output unit.
+        #: Number of means, and of variances: one for each row of each hidden or output unit.
         self.moments = sum(grid.units * grid.planes[0] for grid in shape.grids)
 
     def prepare(self, wiring: Wiring) -> _Prepared:
-        """Compute what depends on the wiring only, once for all steps of a call."""
+        """Build the merge operations from the wiring, once for all steps of a call."""
         if self._shape.merge == COPIES:
             return _Prepared(GatherMerge(wiring.hidden), GatherMerge(wiring.outputs), wiring.units)
         rows, output_rows = (grid.planes[0] for grid in self._shape.grids)
@@ -56,7 +56,21 @@ class MergedNetwork:
     def train_forward(
         self, weights: Tensors, prepared: _Prepared, x: Any, counts: Any, noise: tuple[Any, Any]
     ) -> tuple[Any, Any, Any]:
-        """Run a training step forward; return raw outputs, moments and the backward pass."""
+        """Run the forward pass of a training step.
+
+        Args:
+            weights: Trained weights, including scales and shifts.
+            prepared: Result of :meth:`prepare`.
+            x: Input elements of the data rows, ``(batch, inputs)``.
+            counts: 1 for each data row and 0 for padding, ``(batch,)``.
+            noise: Dropout seed ``() uint32`` and step index ``() int32``; unused if the network has
+                no dropout.
+
+        Returns:
+            The raw outputs ``(outputs, width, batch)``, the moments ``(2, moments)``, and the
+            backward pass: a function from the gradient with respect to the raw outputs to a dict
+            with the gradient with respect to each weight.
+        """
         config, count = self._config, prepared.units
         normalization: Normalization = NoNormalization()
         if config.normalization is not None:
@@ -82,7 +96,7 @@ class MergedNetwork:
         return raw, tf.concat(moments, axis=1), backward
 
     def fold(self, weights: Tensors, moving: Tensors, prepared: _Prepared) -> list[UnitWeights]:
-        """Return the weights of both grids for inference, summed over the copies of each row."""
+        """Return the hidden and output weights for inference, summed over each row's copies."""
         folded = fold_moving_statistics(weights, moving, self._config.normalization)
         # Nothing is dropped in inference, so the copies of a feature act as one weight.
         return [
@@ -91,7 +105,10 @@ class MergedNetwork:
         ]
 
     def infer(self, folded: list[UnitWeights], prepared: _Prepared, x: Any) -> Any:
-        """Return the raw outputs ``(outputs, width, batch)`` of data rows ``(batch, inputs)``."""
+        """Compute the raw outputs ``(outputs, width, batch)`` of the data rows in inference.
+
+        ``folded`` is the result of :meth:`fold`, and ``x`` is ``(batch, inputs)``.
+        """
         hidden, outputs = folded
         units = MergedUnits(self._config, self._shape, NoNormalization())
         result = units.forward(hidden, prepared.hidden, prepared.units, tf.transpose(x))
@@ -100,7 +117,11 @@ class MergedNetwork:
     def update_moving(
         self, moving: Tensors, wiring: Wiring, added: Any, left: Any
     ) -> dict[str, Any]:
-        """Return the moving statistics after the steps of a call, ``(slots,)`` each."""
+        """Return the moving statistics after the steps of a call, each ``(slots,)``.
+
+        ``added (2, moments)`` is the decayed sum of all steps' moments, and ``left ()`` is the
+        factor by which the steps reduce the previous statistics.
+        """
         after, (hidden, outputs) = {}, self._shape.grids
         hidden_rows = hidden.units * hidden.planes[0]
         for grid, moments in ((hidden, added[:, :hidden_rows]), (outputs, added[:, hidden_rows:])):
@@ -115,7 +136,7 @@ class MergedNetwork:
 
 
 def _apply_scales(weights: Tensors, grid: Grid) -> UnitWeights:
-    """Return the weights of each unit, with scales in the kernel and shifts in the bias."""
+    """Return each unit's weights, with scales folded into the kernel and shifts into the bias."""
     names = ("kernel", "gamma", "beta", "bias")
     kernel, gamma, beta, bias = (weights[grid.prefix + name] for name in names)
 
@@ -129,10 +150,10 @@ def _apply_scales(weights: Tensors, grid: Grid) -> UnitWeights:
 
 
 def _scales_backward(weights: Tensors, prefix: str, d_kernel: Any, d_bias: Any) -> dict[str, Any]:
-    """Return the gradients of kernel, gamma, beta and bias, by name and in their shapes.
+    """Return the gradients with respect to kernel, gamma, beta and bias, by name.
 
-    ``d_kernel (units, n, slots per unit)`` and ``d_bias (units, n)`` are the gradients of the
-    scaled kernel and the shifted bias.
+    ``d_kernel (units, n, slots per unit)`` and ``d_bias (units, n)`` are the gradients with respect
+    to the scaled kernel and the shifted bias.
     """
     units, neurons, slots = d_kernel.shape
     kernel, gamma, beta = (weights[prefix + name] for name in ("kernel", "gamma", "beta"))

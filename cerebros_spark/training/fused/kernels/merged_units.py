@@ -1,7 +1,7 @@
-"""Forward and backward passes of the units of a merged network.
+"""Forward and backward passes of a merged network's units.
 
 A unit merges features into rows, normalizes the rows, and copies them to slots. Dropout sets some
-slots to 0. The kernel is applied to the slots. A loop runs the hidden units one by one.
+slots to 0, and the kernel is applied to the slots. A loop runs the hidden units one by one.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from cerebros_spark.training.fused.kernels.merge_ops import Merge
 
 
 class UnitWeights(NamedTuple):
-    """Weights of the units of a grid, with scales in the kernel and shifts in the bias.
+    """Weights of a grid's units, with scales folded into the kernel and shifts into the bias.
 
-    ``slots`` are those of one unit; for inference :func:`sum_copies` replaces them by rows.
+    ``slots`` is the number of slots of one unit. For inference, :func:`sum_copies` replaces slots
+    with rows.
     """
 
     kernel: Any  # (units, n, slots)
-    transposed: Any  # (units, slots, n): the kernel again
+    transposed: Any  # (units, slots, n): the transposed kernel
     bias: Any  # (units, n)
 
 
@@ -34,7 +35,7 @@ class ForwardResult(NamedTuple):
     """Values that the forward pass of the hidden units saves for the backward pass.
 
     Attributes:
-        features: All features, ``(features, batch)``, those of the inputs first.
+        features: Features, ``(features, batch)``: inputs first, then hidden units.
         rows: Normalized rows of each hidden unit, ``(units, rows, batch)``.
         moments: Means and variances of these rows, ``(units, 2, rows)``.
         slopes: Derivatives of the hidden units' features with respect to their weighted sums,
@@ -52,17 +53,17 @@ class OutputResult(NamedTuple):
 
     rows: Normalized  # (rows, batch)
     slots: Any  # (slots, batch), after dropout
-    mask: Any  # (slots, batch); None without dropout
+    mask: Any  # (slots, batch); None if there is no dropout
 
 
 class MergedUnits:
-    """Forward and backward passes of the units of one network in one step.
+    """Forward and backward passes of one network's units in one step.
 
     Args:
-        config: Configuration of the group.
-        shape: Padded shape.
+        config: Configuration of the network's group.
+        shape: Padded shape of the group.
         normalization: Normalization of the rows.
-        dropout: Dropout masks of the step; None in inference, and without dropout.
+        dropout: Dropout masks of the step; None in inference, or if the network has no dropout.
     """
 
     def __init__(
@@ -79,7 +80,14 @@ class MergedUnits:
         self._dropout = dropout
 
     def forward(self, weights: UnitWeights, merge: Merge, units: Any, inputs: Any) -> ForwardResult:
-        """Run the hidden units, ``units () int32`` of them, on ``inputs (inputs, batch)``."""
+        """Run the forward pass of the hidden units.
+
+        Args:
+            weights: Weights of the hidden units.
+            merge: Merge operation of the hidden units.
+            units: Number of hidden units without padding, ``() int32``.
+            inputs: Input elements of the data rows, ``(inputs, batch)``.
+        """
         shape, (_, batch), dtype = self._shape, inputs.shape, inputs.dtype
         one = tf.ones((1, batch), dtype)
         before = shape.input_pieces * shape.unit_features
@@ -119,10 +127,18 @@ class MergedUnits:
     def backward(
         self, weights: UnitWeights, merge: Merge, units: Any, result: ForwardResult, gradient: Any
     ) -> tuple[Any, Any]:
-        """Return the gradients of the kernels ``(units, n, slots)`` and biases ``(units, n)``.
+        """Return the gradients with respect to the hidden units' kernels and biases.
 
-        ``gradient (features, batch)`` is the part of the features' gradient that comes from the
-        output units.
+        Args:
+            weights: Weights of the hidden units.
+            merge: Merge operation of the hidden units.
+            units: Number of hidden units without padding, ``() int32``.
+            result: Result of :meth:`forward`.
+            gradient: Contribution of the output units to the gradient with respect to the
+                features, ``(features, batch)``.
+
+        Returns:
+            Gradients ``(units, n, slots)`` for the kernels and ``(units, n)`` for the biases.
         """
         shape, (_, batch), dtype = self._shape, gradient.shape, gradient.dtype
         neurons, planes = shape.neurons, shape.planes
@@ -157,9 +173,10 @@ class MergedUnits:
     def forward_outputs(
         self, weights: UnitWeights, merge: Merge, features: Any
     ) -> tuple[Any, list[OutputResult]]:
-        """Return the raw outputs ``(outputs, width, batch)``, and values for the backward pass.
+        """Run the forward pass of the output units on ``features (features, batch)``.
 
-        ``features`` is ``(features, batch)``. The saved values have one item per output unit.
+        Returns:
+            The raw outputs ``(outputs, width, batch)``, and one :class:`OutputResult` per output.
         """
         raw, results = [], []
         for number in range(len(self._shape.outputs)):
@@ -173,10 +190,13 @@ class MergedUnits:
     def backward_outputs(
         self, weights: UnitWeights, merge: Merge, results: Sequence[OutputResult], gradient: Any
     ) -> tuple[Any, Any, Any]:
-        """Return the gradients of the outputs' kernels and biases, and of all features.
+        """Return the gradients with respect to the output units' weights and all features.
 
-        They are ``(outputs, width, slots)``, ``(outputs, width)`` and ``(features, batch)``.
-        ``gradient (outputs, width, batch)`` is with respect to the raw outputs.
+        ``gradient (outputs, width, batch)`` is the gradient with respect to the raw outputs.
+
+        Returns:
+            Gradients ``(outputs, width, slots)`` for the kernels, ``(outputs, width)`` for the
+            biases and ``(features, batch)`` for the features.
         """
         d_weights, d_features = [], []
         for number, (rows, slots, mask) in enumerate(results):
@@ -189,7 +209,7 @@ class MergedUnits:
         return kernels, biases, tf.add_n(d_features)
 
     def _activate(self, sums: Any) -> tuple[Any, Any]:
-        """Return features and derivatives of weighted sums ``(n, batch)``.
+        """Return the features of weighted sums ``(n, batch)``, and their derivatives.
 
         Both are ``(unit features, batch)``.
         """
@@ -200,10 +220,10 @@ class MergedUnits:
         return tf.concat([activated, gated], 0), tf.concat([slope, slope * gate_slope], 0)
 
     def _to_slots(self, rows: Any, planes: Sequence[int], unit: Any) -> tuple[Any, Any]:
-        """Copy ``rows (rows, batch)`` to slots; return slots after dropout, and the mask.
+        """Copy ``rows (rows, batch)`` to a unit's slots; return slots after dropout, and the mask.
 
-        Both are ``(slots, batch)``. Without dropout, return the rows and None, because
-        :func:`sum_copies` has summed the weights of the copies, or there are no copies.
+        Both are ``(slots, batch)``. If there is no dropout, return the rows and None: either
+        :func:`sum_copies` has summed the copies' weights, or each row has a single copy.
         """
         if self._dropout is None:
             return rows, None
@@ -213,23 +233,28 @@ class MergedUnits:
 
 
 def sum_copies(weights: UnitWeights, planes: Sequence[int]) -> UnitWeights:
-    """Sum the weights of each row's slots; the result has rows in place of slots."""
+    """Return the weights summed over each row's slots, with rows in place of slots.
+
+    ``planes`` holds the number of slots in each plane.
+    """
     transposed = _sum_planes(weights.transposed, planes)
     return UnitWeights(tf.transpose(transposed, (0, 2, 1)), transposed, weights.bias)
 
 
 def _weights_backward(d_sums: Any, slots: Any) -> tuple[Any, Any]:
-    """Return the gradients of a kernel ``(n, slots)`` and a bias ``(n,)``.
+    """Return the gradients with respect to a kernel ``(n, slots)`` and a bias ``(n,)``.
 
-    ``d_sums (n, batch)`` is the gradient of the weighted sums, and ``slots`` is ``(slots, batch)``.
+    ``d_sums (n, batch)`` is the gradient with respect to the weighted sums, and ``slots`` is
+    ``(slots, batch)``.
     """
     return tf.matmul(d_sums, tf.transpose(slots)), tf.reduce_sum(d_sums, axis=1)
 
 
 def _rows_backward(transposed: Any, d_sums: Any, mask: Any, planes: Sequence[int]) -> Any:
-    """Return the gradient of the rows ``(rows, batch)`` from that of the sums, ``(n, batch)``.
+    """Return the gradient with respect to the rows, ``(rows, batch)``.
 
-    ``transposed`` is the kernel ``(slots, n)``; ``mask (slots, batch)`` is None without dropout.
+    ``transposed`` is the kernel ``(slots, n)``, ``d_sums (n, batch)`` the gradient with respect to
+    the weighted sums, and ``mask (slots, batch)`` the dropout mask, or None if nothing is dropped.
     """
     d_slots = tf.matmul(transposed, d_sums)
     if mask is not None:
@@ -238,7 +263,7 @@ def _rows_backward(transposed: Any, d_sums: Any, mask: Any, planes: Sequence[int
 
 
 def _sum_planes(slots: Any, planes: Sequence[int]) -> Any:
-    """Sum ``slots (..., slots, n)`` over the planes to ``(..., rows, n)``."""
+    """Sum ``slots (..., slots, n)`` over the planes; return ``(..., rows, n)``."""
     *before, total = tf.split(slots, planes, axis=-2)
     for plane in reversed(before):
         many = total.shape[-2]
@@ -247,6 +272,6 @@ def _sum_planes(slots: Any, planes: Sequence[int]) -> Any:
 
 
 def _to_array(pieces: Any) -> tf.TensorArray:
-    """Return ``pieces (size, ...)`` as an array of ``size`` elements."""
+    """Return ``pieces (size, ...)`` as a tensor array of ``size`` elements."""
     size, *shape = pieces.shape
     return tf.TensorArray(pieces.dtype, size=size, element_shape=shape).unstack(pieces)
