@@ -184,9 +184,9 @@ class HyperHyperModel:
                 Required for a Spark DataFrame with an AutoKeras graph or a custom builder.
             label_columns: Names of the label columns, in the same form.
             validation: Fraction of the rows used for validation, or name of a boolean column that
-                marks the validation rows. ``"auto"`` uses a fifth of the rows; on tables of up to
-                30,000 rows, the best configurations are then cross-validated in 5 folds, of which
-                this fifth is one.
+                marks the validation rows. ``"auto"`` uses a fifth of the rows; on tables with up to
+                30,000 training rows, the best configurations are then cross-validated in 5 folds,
+                of which this fifth is one.
             evaluation_metric: Keras metric, or list of metrics, to report besides those of the
                 heads: by name, as a class or as an object. A metric of one-hot labels also accepts
                 class indices. ``"f1_score"`` by name is the macro average over the classes.

@@ -52,8 +52,8 @@ class SparkBackend:
             Defaults to 120, or 600 if executors unpack archives (``spark.archives``).
         lease: Seconds without progress after which a worker is considered dead and its task is
             restarted. Progress is a training step or, before the first step, a second of CPU time.
-        port: Driver port that workers connect to, for networks that restrict ports; 0
-            chooses a free port.
+        port: Driver port that workers connect to, for networks that restrict ports; 0 chooses a
+            free port.
         reader: Library that reads the shards: ``"petastorm"`` or ``"arrow"`` (pyarrow alone), with
             equal results. Defaults to the driver's environment variable ``CEREBROS_SPARK_READER``
             or, if that is not set, to Petastorm if it can be imported, else pyarrow.

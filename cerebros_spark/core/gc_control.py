@@ -21,7 +21,7 @@ def freeze_heap() -> Iterator[None]:
 
     TensorFlow alone keeps 400,000 objects. Scanning them takes a quarter of a second each time
     Keras or a worker frees a network. If the heap was frozen before, it is frozen
-    again afterwards.
+    again at the end.
     """
     global _depth, _was_frozen
     with _lock:

@@ -24,8 +24,8 @@ Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=2.0**63)]
 Text = Annotated[str, msgspec.Meta(max_length=4096, pattern=_UNICODE)]
 LongText = Annotated[str, msgspec.Meta(max_length=128 * 1024, pattern=_UNICODE)]
 
-#: Values of a model's metric variables, one tuple per variable. The values from
-#: all partitions are added to merge them.
+#: Values of a model's metric variables, one tuple per variable. Partitions are merged by adding
+#: their values.
 MetricVariables = tuple[tuple[float, ...], ...]
 
 

@@ -292,7 +292,7 @@ def warn_of_date(name: str) -> None:
 
 
 def log_duplicates(shared: int, rows: int) -> None:
-    """Log a warning if ``shared`` of ``rows`` validation rows equal training rows, with labels."""
+    """Warn if any validation rows equal training rows, labels included: ``shared`` of ``rows``."""
     if shared:
         logger.warning(
             "%.1f %% of the validation rows are equal to training rows: scores are better than on "

@@ -2,7 +2,7 @@
 
 Spark's own Parquet writer takes minutes with thousands of columns. So Spark passes all numeric
 columns of one type as a single array column, which this module splits into columns in Arrow memory.
-Only this module writes the files to the store; Spark's own file writers are not used.
+Spark's own file writers are not used, so Spark itself needs no access to the store.
 """
 
 from __future__ import annotations

@@ -50,8 +50,8 @@ def prepare_arrays(
 
     In the shards, fractional numbers are float32, and booleans and integers are int32, except that
     int64, uint32 and uint64 become int64. The shuffle and the split depend on the rows, their order
-    and the seed. Random splits and partitions are stratified by the label classes. If the store
-    already contains the same data, prepared with the same arguments, it is reused.
+    and the seed. The partitions, and random splits, are stratified by the label classes. If the
+    store already contains the same data, prepared with the same arguments, it is reused.
 
     Args:
         columns: Arrays of shape ``(n,)`` or ``(n, d1, …)`` by column name, all with the same ``n``.

@@ -42,9 +42,10 @@ from cerebros_spark.storage.store import Store
 _ROW_BITS = (1 << 33) - 1
 #: Approximate size, in rows, of the sample searched for equal training and validation rows.
 _COMPARED = 500_000
-#: Decoded size of the rows that one task sorts, in bytes.
+#: Usual decoded size of the rows that one task sorts, in bytes.
 TASK_BYTES = 2**24
-#: Size above which tasks are added beyond Spark's number of shuffle partitions, in bytes.
+#: Maximum decoded size of the rows that one task sorts, in bytes; tasks are added beyond Spark's
+#: number of shuffle partitions to keep it.
 MOST_TASK_BYTES = 2**27
 
 
@@ -62,9 +63,9 @@ def prepare_spark(
     Columns may be numbers, booleans, arrays of numbers (of equal length in a column) and ML
     vectors, dense or sparse. In the shards, fractional numbers are float32, longs are int64, and
     booleans and other integers are int32. The shuffle and the split depend only on the content of
-    the rows and the seed, not on Spark's partitions. Random splits and partitions
-    are stratified by the label classes, and repeated rows are distributed evenly. If the store
-    already contains the same data, prepared with the same arguments, it is reused.
+    the rows and the seed, not on Spark's partitions. The partitions, and random splits, are
+    stratified by the label classes, and repeated rows are distributed evenly over them. If the
+    store already contains the same data, prepared with the same arguments, it is reused.
 
     Args:
         df: The data. It must give the same rows each time it is evaluated.

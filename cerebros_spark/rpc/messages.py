@@ -35,7 +35,10 @@ Message = TypeVar("Message", bound=msgspec.Struct)
 
 
 class MessageError(CerebrosError, ValueError):
-    """Error for an invalid message, which a different version of this package must have sent."""
+    """Error for an invalid message, which a different version of this package must have sent.
+
+    If a field is invalid, the message names it.
+    """
 
 
 class Command(str, enum.Enum):

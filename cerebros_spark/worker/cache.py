@@ -97,7 +97,7 @@ class ProgramCache:
 
 
 class StateCache:
-    """Cache of two model states per trial at most: one prefetched, one trained by this worker."""
+    """Cache of at most two model states per trial: a prefetched one, and the last trained here."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

@@ -53,7 +53,7 @@ def encode_rows(x: Any, schema: TableSchema, groups: Sequence[Sequence[str]]) ->
 
     Raises:
         ArgumentError: If the shapes of arrays do not match the columns.
-        DataError: If a column is missing, or its type differs from training.
+        DataError: If a column is missing, or its type is incompatible with that in training.
     """
     names = list(dict.fromkeys(name for group in groups for name in group))
     if not is_table(x) and not isinstance(x, Mapping):

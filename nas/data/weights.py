@@ -122,7 +122,7 @@ def add_weights(
 
 
 def parse_class_weight(value: Any) -> dict[int, float] | None:
-    """Return ``class_weight`` as weights by class index, or None; raise ArgumentError if wrong."""
+    """Return ``class_weight`` as a dict by class index, or None; raise ArgumentError if invalid."""
     if value is None:
         return None
     if not isinstance(value, Mapping):

@@ -360,7 +360,7 @@ class CerebrosClassifier(ClassifierMixin, _SearchEstimator):
         """Predict class probabilities, of shape ``(rows, classes)``, ordered as ``classes_``.
 
         The columns of a DataFrame may be in another order than in ``fit``. Categories that did not
-        occur in ``fit`` are treated as rare ones; missing values are allowed.
+        occur in ``fit`` are treated as rare ones, and missing values as missing.
         """
         outputs = self._predict_outputs(X)
         return np.hstack([1 - outputs, outputs]) if outputs.shape[1] == 1 else outputs

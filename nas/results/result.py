@@ -444,8 +444,9 @@ class ModelSelectionResult:
               probability exceeds 0.5; of more, the one with the largest probability. With
               ``multi_label=True``, it is an array of 0 and 1, or one column per label column.
 
-            Output and class are null if the network returns NaN. Networks of a ``hypermodel`` have
-            no class columns, because the meaning of their outputs is unknown.
+            Where the network returns NaN, the value and the class are null (NaN in pandas).
+            Networks of a ``hypermodel`` have no class columns, because the meaning of their outputs
+            is unknown.
 
         Raises:
             DataError: If a feature column is missing, or a column to add already exists.

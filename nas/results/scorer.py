@@ -186,7 +186,7 @@ def describe_raw(df: DataFrame, table: TableSchema, layout: Layout) -> tuple[Dat
         The DataFrame with the structs split, and the description of its raw features.
 
     Raises:
-        DataError: If a column is missing, or its type differs from the type in training.
+        DataError: If a column is missing, or its type is incompatible with that in training.
     """
     from cerebros_spark.data.table.spark_labels import flatten_structs
     from cerebros_spark.data.table.spark_table import SparkTable

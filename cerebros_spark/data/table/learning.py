@@ -310,7 +310,9 @@ def min_category_rows(rows: int) -> int:
 
 
 def choose_scale(low: float, high: float, least: float, greatest: float) -> float:
-    """Return the scale of a number, 0 if it is constant (arXiv 2407.04491, section 3).
+    """Return the scale of a number, 0 if it is constant.
+
+    This is the "robust scale" of arXiv 2407.04491, section 3.
 
     Args:
         low: Lower quartile.

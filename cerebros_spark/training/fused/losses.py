@@ -13,7 +13,8 @@ from cerebros_spark.compat import keras as compat
 from cerebros_spark.training.fused.graph.parser import NotFusableError
 from cerebros_spark.training.keras.metrics import OneHotLabels
 
-#: Function of labels ``(batch, label width)`` and outputs ``(batch, width)``: one value per row.
+#: Function of labels ``(batch, label width)`` and outputs ``(batch, width)``, with one value per
+#: data row.
 _RowFunction = Callable[[Any, Any], Any]
 
 

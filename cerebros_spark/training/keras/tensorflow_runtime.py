@@ -45,7 +45,7 @@ _deferred: _Settings | None = None
 
 
 def disable_determinism() -> None:
-    """Disable deterministic TensorFlow operations in this process, and drop deferred settings."""
+    """Disable deterministic TensorFlow operations, or drop settings that are still deferred."""
     global _deferred
     with _lock:
         if _deferred is None:

@@ -454,7 +454,7 @@ def _list_widths(model: Any) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _clear_layer_losses(model: Any) -> Iterator[None]:
-    """Return a context manager that finally clears the losses that layers added during tracing.
+    """Return a context manager that clears, at its end, the losses added by layers in tracing.
 
     Layers keep these tensors until their next call, and the tensors would keep the graph in memory.
     """

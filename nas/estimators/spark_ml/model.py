@@ -60,7 +60,7 @@ class CerebrosModel(Model, ScoringParams, MLWritable, MLReadable):
     def from_result(
         cls, result: ModelSelectionResult, features: Sequence[str] = ()
     ) -> CerebrosModel:
-        """Create a model from the best network of a search.
+        """Create a model from the ensemble of a search, or from its best network if there is none.
 
         Args:
             result: The result of the search.

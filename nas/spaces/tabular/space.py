@@ -26,9 +26,9 @@ class TabularSpace:
     Args:
         families: Families to search, by default all of them: ``"realmlp"`` (:mod:`.realmlp`),
             ``"tabm"`` (:mod:`.tabm`; only for squared errors and cross-entropies without sample or
-            class weights), ``"mlp"`` (perceptrons with embedded numbers), ``"residual"`` (residual
-            perceptrons), ``"cerebros"`` (randomly wired networks) and ``"linear"`` (linear models,
-            as a baseline).
+            class weights), ``"mlp"`` (perceptrons with embedded numbers, as in TabPack),
+            ``"residual"`` (residual perceptrons), ``"cerebros"`` (randomly wired networks) and
+            ``"linear"`` (linear models, as a baseline).
 
     Raises:
         ArgumentError: If a family is unknown.
