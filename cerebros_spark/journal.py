@@ -11,9 +11,9 @@ from cerebros_spark.runs.journal import format_record, journal_key, locate_run, 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print a run's journal and its faults; exit with status 1 if there are any faults.
+    """Print a run's journal and its inconsistencies; exit with status 1 if there are any.
 
-    ``arguments`` are the command-line arguments; None means ``sys.argv[1:]``.
+    ``arguments`` are the command-line arguments. If None, ``sys.argv[1:]`` is used.
     """
     parser = argparse.ArgumentParser(
         prog="python -m cerebros_spark.journal", description="Print and audit the journal of a run."

@@ -1,4 +1,4 @@
-"""Command ``python -m cerebros_spark.replay RUN``, which retrains and compares trials."""
+"""Command ``python -m cerebros_spark.replay RUN``, which compares replays with the journal."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from cerebros_spark.runs.journal import locate_run
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Replay trials and print the comparisons; exit with status 1 if any trial differs.
+    """Replay trials and compare them with the journal; exit with status 1 if any trial differs.
 
-    ``arguments`` are the command-line arguments; None means ``sys.argv[1:]``.
+    ``arguments`` are the command-line arguments. If None, ``sys.argv[1:]`` is used.
     """
     parser = argparse.ArgumentParser(
         prog="python -m cerebros_spark.replay",

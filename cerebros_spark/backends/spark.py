@@ -55,8 +55,9 @@ class SparkBackend:
         port: Driver port that workers connect to, for networks that restrict ports; 0 chooses a
             free port.
         reader: Library that reads the shards: ``"petastorm"`` or ``"arrow"`` (pyarrow alone), with
-            equal results. Defaults to the driver's environment variable ``CEREBROS_SPARK_READER``
-            or, if that is not set, to Petastorm if it can be imported, else pyarrow.
+            the same results. Defaults to the driver's environment variable
+            ``CEREBROS_SPARK_READER`` or, if that is not set, to Petastorm if it can be imported,
+            else pyarrow.
 
     Raises:
         ArgumentError: If there is no SparkContext (a Spark Connect session has none), or an

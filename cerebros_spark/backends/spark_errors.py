@@ -12,9 +12,9 @@ from cerebros_spark.core.errors import BackendError
 
 @contextlib.contextmanager
 def explain_python_mismatch() -> Iterator[None]:
-    """Raise BackendError, with advice, if the block fails because workers run another Python.
+    """Raise BackendError, with advice, if the block fails because workers run a different Python.
 
-    A DataFrame created from Python objects keeps using the workers' Python of that time.
+    A DataFrame created from Python objects keeps using the Python that workers had at that time.
     """
     try:
         yield

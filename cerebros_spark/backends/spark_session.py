@@ -53,8 +53,8 @@ def start_spark(
         master: Spark's master URL. A script that ``spark-submit`` started uses the master of
             ``spark-submit`` instead. Defaults to ``"local[*]"``, this machine with all its cores.
         app_name: Name of the application in Spark's web UI.
-        settings: Additional Spark settings by name, which override this function's own. Unless
-            ``spark-submit`` started the script, those turn off Spark's web UI and console
+        settings: Additional Spark settings by name, which override the following defaults. Unless
+            ``spark-submit`` started the script, the defaults turn off Spark's web UI and console
             progress. With a local master, they also set the driver's memory to a quarter of the
             machine's (from 1 to 8 GiB; Spark's default is 1 GiB), unless ``SPARK_DRIVER_MEMORY``
             or ``spark-defaults.conf`` sets it.

@@ -20,7 +20,7 @@ def find_context(given: Any = None) -> Any:
 
     Raises:
         ArgumentError: If there is no SparkContext, the cluster gives no access to it, or ``given``
-            is of another type.
+            is of any other type.
     """
     if given is None:
         check_active_session()
@@ -47,7 +47,7 @@ def find_context(given: Any = None) -> Any:
 
 
 def use_driver_python(context: Any) -> None:
-    """Make workers of a local master use the driver's Python, unless another one is set.
+    """Make workers of a local master use the driver's Python, unless a different one is set.
 
     PySpark would use the first ``python3`` on the path, which may be outside the environment of
     the script and lack its packages.

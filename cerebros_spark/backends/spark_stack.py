@@ -29,8 +29,8 @@ def check_installation() -> None:
     """Check that the installed pyspark works with the installed Python, pandas and pyarrow.
 
     Raises:
-        BackendError: If one of their versions is not supported, or ``SPARK_HOME`` contains another
-            Spark version.
+        BackendError: If one of their versions is not supported, or ``SPARK_HOME`` contains a
+            different Spark version.
     """
     import pyspark
 

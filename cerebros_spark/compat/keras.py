@@ -10,7 +10,7 @@ from keras.src.utils import naming
 
 
 def adam_moments(optimizer: Any, index: int) -> tuple[Any, Any]:
-    """Return Adam's first and second moment of the trainable variable at ``index``."""
+    """Return Adam's first and second gradient moments for the trainable variable at ``index``."""
     return optimizer._momentums[index], optimizer._velocities[index]
 
 
@@ -32,7 +32,7 @@ def clear_layer_losses(model: Any) -> None:
 
 
 def compile_arguments(model: Any) -> Mapping[str, Any]:
-    """Return the arguments of ``model.compile()`` as objects; empty if it was not called."""
+    """Return the ``model.compile()`` arguments by name, unserialized; empty if not compiled."""
     arguments: Mapping[str, Any] = getattr(getattr(model, "_compile_config", None), "config", {})
     return arguments
 
@@ -85,7 +85,7 @@ def inputs_structure(model: Any) -> Any:
 
 
 def keras_history(tensor: Any) -> Any:
-    """Return ``(operation, node index, tensor index)`` of a Keras tensor; None for other values."""
+    """Return ``(operation, node index, tensor index)`` of a Keras tensor; None if it is not one."""
     return getattr(tensor, "_keras_history", None)
 
 
@@ -95,12 +95,12 @@ def layer_metrics(layer: Any) -> list[Any]:
 
 
 def learning_rate_argument(optimizer: Any) -> Any:
-    """Return an optimizer's learning rate as stored: a variable, schedule, function or None."""
+    """Return an optimizer's learning rate: variable, schedule or function; None if it has none."""
     return getattr(optimizer, "_learning_rate", None)
 
 
 def loss_tracker(model: Any) -> Any:
-    """Return the metric that holds a model's total loss."""
+    """Return the metric that tracks a model's total loss."""
     return model._loss_tracker
 
 
@@ -133,7 +133,7 @@ def set_monitor_direction(callback: Any) -> None:
 
 
 def share_steps(optimizer: Any, other: Any) -> None:
-    """Make an optimizer use another optimizer's step counters, without tracking them."""
+    """Make an optimizer use another optimizer's step counters, without tracking them as its own."""
     for name in ("_iterations", "gradient_accumulation_steps"):
         object.__setattr__(optimizer, name, getattr(other, name))
 

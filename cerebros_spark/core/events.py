@@ -39,7 +39,7 @@ class TrialSubmitted:
 
 @dataclass(frozen=True)
 class WorkerReady:
-    """Registration of a worker, for the first time or after a restart; it holds no units."""
+    """Registration of a worker, for the first time or after a restart; it has no units yet."""
 
     worker: int
 
@@ -78,7 +78,7 @@ class EpochAnswered:
     """Answer to an :class:`EpochResult`.
 
     Attributes:
-        proceed: True to continue, False to stop, None to wait for another answer.
+        proceed: True to continue, False to stop, None to wait for a further answer.
         state: Model state that the next epoch starts from; None if it is the finished epoch's
             state.
     """

@@ -139,8 +139,8 @@ class UnitResult(
     """A worker's report of a finished unit, which is also an event for the scheduler.
 
     Attributes:
-        state: Reference to the model state after a training unit, which is already stored; None for
-            a validation unit.
+        state: Reference to the model state after a training unit, which is already stored; None if
+            the unit is a validation unit.
         metrics: Metric variables over the rows of this unit only.
         rows: Number of rows read.
         began: Unix time in seconds, by the worker's clock, at which work on the rows began.
@@ -208,8 +208,8 @@ class EpochAnswer:
     """Decision about a trial that has finished an epoch.
 
     Attributes:
-        proceed: Whether the trial continues with its next epoch; None pauses the trial until
-            another answer.
+        proceed: Whether the trial continues with its next epoch; None pauses the trial until a
+            further answer.
         keep: Whether to keep the epoch's model state instead of the one kept before.
         checkpoint: Serialized model state that the next epoch starts from; None if callbacks did
             not change the epoch's state.

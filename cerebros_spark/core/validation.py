@@ -23,8 +23,8 @@ def check_integer(
     Args:
         name: Name of the argument, for the error message.
         value: Value of the argument.
-        least: Minimum; None for no minimum.
-        greatest: Maximum; None for no maximum.
+        least: Minimum. If None, there is no minimum.
+        greatest: Maximum. If None, there is no maximum.
     """
     number = None
     if not isinstance(value, bool | np.bool_) and getattr(value, "shape", ()) == ():
@@ -48,7 +48,7 @@ def check_optional_integer(name: str, value: Any, least: int | None = None) -> i
 
 
 def check_real(name: str, value: Any, low: float = 0.0, high: float = math.inf) -> float:
-    """Return ``value`` as a ``float``; raise ArgumentError unless finite and in ``[low, high]``."""
+    """Return ``value`` as a ``float``; raise ArgumentError unless in ``[low, high]`` and finite."""
     is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not is_real or not math.isfinite(value) or not low <= value <= high:
         bounds = f"in [{low:g}, {high:g}]" if math.isfinite(high) else f"of at least {low:g}"

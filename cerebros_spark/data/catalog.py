@@ -28,9 +28,10 @@ _ABANDONED = timedelta(days=1)
 
 
 def find(store: Store, fingerprint: str, inspect: Inspect | None = None) -> Manifest | None:
-    """Return the manifest of prepared data; None if it is missing or invalid.
+    """Return the manifest of prepared data; None if it is missing, invalid or in another format.
 
     If given, ``inspect`` is called with the manifest without its shards; its errors are not caught.
+    If the manifest is found, folders of abandoned preparations are deleted.
     """
     manifest = _load_valid(store, fingerprint)
     if manifest is None:
@@ -43,7 +44,7 @@ def find(store: Store, fingerprint: str, inspect: Inspect | None = None) -> Mani
 
 
 def list_manifests(store: Store) -> list[Manifest]:
-    """List the manifests of all prepared data in a store, except those in other formats.
+    """List the manifests of all prepared data in a store, except those in unsupported formats.
 
     Raises:
         StoreError: If a manifest cannot be read, or was altered.
@@ -70,9 +71,9 @@ def write(
         store: Store of the data.
         planned: The manifest to write, without shards.
         inspect: Called with ``planned`` before anything is written; an exception aborts the
-            preparation. None for no such check.
-        write_shards: Function that writes the shards below the folder with a given key, and returns
-            the training shards and the validation shards.
+            preparation. If None, there is no such check.
+        write_shards: Called with the key of a new folder. Writes the shards to this folder, and
+            returns the training shards and the validation shards.
     """
     if inspect is not None:
         inspect(planned)
@@ -122,12 +123,15 @@ def check_visible(store: Store, shard: Shard) -> None:
 
 
 def check_files(store: Store, shard: Shard, source: Store) -> None:
-    """Check that the files of a shard are those that were written.
+    """Check that a shard has exactly the recorded files, with their sizes and SHA-256 digests.
+
+    Nothing is checked if no files are recorded.
 
     Args:
         store: Store of the shard.
         shard: The shard.
-        source: Store to read the files from: ``store``, or a copy of the shard.
+        source: Store from which the files are read: ``store``, or a local store with a copy of the
+            shard under the same key.
 
     Raises:
         StoreError: If a file is missing, unexpected or altered.
@@ -150,7 +154,10 @@ def check_files(store: Store, shard: Shard, source: Store) -> None:
 
 
 def file_names(store: Store, key: str) -> list[str]:
-    """Return file names relative to a shard's key, except those that Parquet readers ignore."""
+    """Return a shard's file names, relative to its key ``key``.
+
+    Files that Parquet readers ignore, with names that start with ``.`` or ``_``, are omitted.
+    """
     names = [file[len(key) + 1 :] for file in store.list(key)]
     return [name for name in names if not name.rpartition("/")[2].startswith((".", "_"))]
 
@@ -164,7 +171,7 @@ def _make_damage_error(store: Store, shard: Shard, name: str, problem: str) -> S
 
 
 def _load(store: Store, key: str) -> Manifest | None:
-    """Return a manifest, or None if it has another format; raise ValueError if it is invalid."""
+    """Return a manifest; None if its format is unsupported. Raise ValueError if it is invalid."""
     try:
         return Manifest.from_json(store.read(key).decode())
     except OtherFormatError as error:

@@ -1,7 +1,7 @@
 """Checks shared by the preparation of Spark DataFrames and of arrays.
 
-This module reads no rows: both preparations pass their counts, so that the same mistake gives the
-same message.
+This module reads no rows. Both preparations pass it their counts of invalid values, so the same
+mistake gives the same message.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ CLASS_LIMIT = 1000
 """Maximum number of distinct values of a class label."""
 
 VALIDATION_DATA = "__cerebros_validation"
-"""Name of the column that marks the rows of ``validation_data``."""
+"""Name of the boolean column that marks rows from the argument ``validation_data``."""
 
 SPLIT = "__cerebros_split"
-"""Name of the column that marks the validation rows of a split by group or time."""
+"""Name of the boolean column that marks the validation rows of a split by group or time."""
 
 _SHOWN = 10
 
 _SPLIT = 2
-"""Version of the split, which is part of the fingerprint."""
+"""Version of the split algorithm; part of the fingerprint."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,13 @@ class DataRequest:
     """Checked arguments of a preparation.
 
     Attributes:
-        features: Names of the feature columns, ungrouped.
-        labels: Names of the label columns, ungrouped.
-        validation: Fraction of all rows, or the name of the column that marks validation rows.
-        partitions: Number of partitions, P.
+        features: Names of the feature columns, not grouped by model input.
+        labels: Names of the label columns, not grouped by model output.
+        validation: Fraction of all rows, or the name of the boolean column that is true in
+            validation rows.
+        partitions: Number of partitions (P), each with a training and a validation shard.
         seed: Seed of the shuffle.
-        weight: Name of the column with the sample weights; None without sample weights.
+        weight: Name of the column with the sample weights; None if there are none.
         shuffle: Whether validation rows are drawn at random; otherwise they are the last rows.
     """
 
@@ -82,10 +83,11 @@ class ColumnCounts:
         nans: Number of rows with a NaN.
         infinities: Number of rows with a value that is infinite as float32.
         null_elements: Number of rows with a null element in the array.
-        lengths: Minimum and maximum array length; None if the column does not have arrays.
+        lengths: Minimum and maximum array length; None if the column has numbers, not arrays.
         negatives: Number of rows with a negative sample weight.
-        least: Minimum sample weight.
-        variation: Variation that float32 cannot represent; None if there is no such variation.
+        least: Minimum sample weight; 0 for columns that are not sample weights.
+        variation: Mean and range of values that float32 cannot distinguish; None if there are no
+            such values.
     """
 
     name: str
@@ -145,9 +147,12 @@ def check_request(
         partitions: Number of training shards, and of validation shards.
         seed: Seed of the shuffle.
         weight_column: Name of the column with the sample weights: one non-negative number per row,
-            stored as float32. None for no sample weights.
+            stored as float32. If None, there are no sample weights.
         shuffle: Whether to draw the validation rows at random. If False, a fraction selects the
             last rows, as Keras' ``validation_split`` does. Training rows are always shuffled.
+
+    Returns:
+        The checked arguments.
 
     Raises:
         ArgumentError: If an argument is invalid.
@@ -199,7 +204,10 @@ def _check_fraction(validation: float) -> float:
 
 
 def missing_column_error(name: str, existing: Sequence[str], where: str = "") -> DataError:
-    """Return the error for a missing column, with a suggestion; ``where`` follows the name."""
+    """Return the error for a missing column; it suggests the most similar existing name.
+
+    ``where`` is text to insert after the missing name in the message.
+    """
     by_lower = {column.lower(): column for column in existing}
     near = difflib.get_close_matches(name.lower(), by_lower, n=1)
     hint = f" Did you mean {by_lower[near[0]]!r}?" if near else ""
@@ -292,7 +300,10 @@ def warn_of_date(name: str) -> None:
 
 
 def log_duplicates(shared: int, rows: int) -> None:
-    """Warn if any validation rows equal training rows, labels included: ``shared`` of ``rows``."""
+    """Warn if validation rows equal training rows, labels included.
+
+    ``shared`` is the number of such rows, ``rows`` the number of all validation rows.
+    """
     if shared:
         logger.warning(
             "%.1f %% of the validation rows are equal to training rows: scores are better than on "
@@ -302,7 +313,10 @@ def log_duplicates(shared: int, rows: int) -> None:
 
 
 def check_split(train: int, validation: int, request: DataRequest) -> None:
-    """Raise DataError if a split leaves a shard without rows."""
+    """Raise DataError if a split leaves a shard without rows.
+
+    ``train`` and ``validation`` are the numbers of training and validation rows.
+    """
     is_given = request.validation == VALIDATION_DATA
     split = "validation_data" if is_given else f"validation={request.validation!r}"
     if request.validation == SPLIT:
@@ -318,7 +332,7 @@ def check_split(train: int, validation: int, request: DataRequest) -> None:
 
 
 def check_address(store: Store) -> None:
-    """Raise ArgumentError if the URL of the store has ``#`` or ``?``, where readers cut it off."""
+    """Raise ArgumentError if a store's URL has ``#`` or ``?``, at which readers truncate it."""
     for sign in "#?":
         if sign in store.url:
             raise ArgumentError(f"cannot store data at {store.url!r}: use a path without {sign!r}")
@@ -328,7 +342,8 @@ def stored_names(names: Sequence[str]) -> tuple[str, ...]:
     """Return the column names for the shard files: the original names, if the reader accepts them.
 
     Petastorm creates named tuples of the columns, so a name must be an identifier. It must be
-    ASCII, because Python normalizes other identifiers. Columns with other names are numbered.
+    ASCII, because Python normalizes other identifiers. Other columns are named ``column_`` with
+    their index.
     """
     taken = {name.lower() for name in names}
     result = []
@@ -348,7 +363,7 @@ def stored_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def describe_fields(schema: TableSchema, request: DataRequest) -> list[Column]:
-    """Describe the fields of a raw table as columns of the shards."""
+    """Return descriptions of a raw table's fields (its encoded columns) as shard columns."""
     stored = dict(zip(request.columns, stored_names(request.columns), strict=True))
     return [
         Column(

@@ -12,10 +12,10 @@ from cerebros_spark.core.errors import DataError
 from cerebros_spark.data.manifest import Column
 
 _FEWEST_STEPS = 64
-"""Minimum range, in float32 steps, of values that float32 can distinguish."""
+"""Minimum range, in steps between float32 numbers, of values that float32 can distinguish."""
 
 _RANGE = 3.5
-"""Estimated range of values, in standard deviations, as for a uniform distribution."""
+"""Estimated ratio of range to standard deviation, as in a uniform distribution."""
 
 _ROUNDING = 1e-12
 """Range, relative to the maximum, below which values differ only by rounding in float64."""
@@ -46,8 +46,8 @@ class Variation:
     def is_lost(self) -> bool:
         """Whether float32 is too coarse to distinguish the values.
 
-        Values that vary only by rounding errors of float64 count as constant. Integers up to
-        2^24 are exact in float32.
+        False for values that vary only by rounding errors of float64, because they are treated as
+        constant, and for integers up to 2^24, because float32 represents them exactly.
         """
         if self.is_integral and self.greatest <= 2**24:
             return False
@@ -58,10 +58,10 @@ class Variation:
 def worst_variation(
     mean: Sequence[float], least: Sequence[float], greatest: Sequence[float]
 ) -> Variation | None:
-    """Return the first element's variation that float32 cannot represent; None if there is none.
+    """Return the variation of the first element whose values float32 cannot distinguish.
 
-    The arguments hold the mean, minimum and maximum of each element of a column's arrays; for a
-    column of numbers, they have one item each.
+    None if float32 can distinguish the values of all elements. The arguments are the mean, minimum
+    and maximum of each element of a column's arrays; for a column of numbers, one value each.
     """
     for middle, low, high in zip(mean, least, greatest, strict=True):
         variation = Variation(middle, high - low, max(-low, high))
@@ -93,7 +93,7 @@ def check_variation(columns: Iterable[Column]) -> None:
 
 
 def describe_loss(name: str, variation: Variation) -> str:
-    """Return an error message with the values that float32 cannot distinguish, and the remedy."""
+    """Return the error message for a column whose values float32 cannot distinguish."""
     return (
         f"the column {name!r} varies by about {variation.extent:.3g} around "
         f"{variation.mean:.6g}, where float32 numbers are {variation.step:.3g} apart: a network "

@@ -29,7 +29,7 @@ def find_block(rows: int, fold: int, folds: int) -> slice:
 
 
 class FoldShard(ShardData):
-    """In-memory rows of a partition that one phase of a fold reads."""
+    """In-memory shard of the rows that one phase (training or validation) of a fold reads."""
 
     def __init__(
         self, train: ShardData, validation: ShardData, phase: Phase, fold: int, folds: int
@@ -64,10 +64,10 @@ class FoldShards:
     def get(self, phase: Phase, spec: TrialSpec | None = None) -> ShardData:
         """Return the rows that a trial reads in a phase.
 
-        Leave ``spec`` as None for a trial without folds.
+        If ``spec`` is None, the trial has no folds.
 
         Raises:
-            DataError: If the trial has folds, and the rows do not fit into memory.
+            DataError: If the trial's fold is not 0, and the rows do not fit into memory.
         """
         fold, folds = (spec.fold, spec.folds) if spec is not None and spec.fold else (0, 1)
         key = phase, fold, folds

@@ -37,21 +37,23 @@ def default_layout(
     """Distribute the columns over the inputs and outputs of a model.
 
     A single input gets all features, concatenated. If there are as many inputs as features, each
-    gets the feature of the same name, as in Keras. Inputs or columns with default names (which
-    Keras and AutoKeras number) are matched by position. Otherwise the names must be grouped in
-    lists, one per input. The same holds for labels and outputs.
+    gets the feature of the same name, as in Keras. If all inputs or all columns have default names
+    (which Keras and AutoKeras number), they are matched by position. Otherwise the names must be
+    grouped in lists, one per input. The same holds for labels and outputs.
 
     Args:
         manifest: Description of the prepared data.
         inputs: Number of model inputs.
         outputs: Number of model outputs.
-        feature_columns: The features, flat or grouped. Defaults to all in the manifest.
-        label_columns: The labels, flat or grouped. Defaults to all in the manifest.
+        feature_columns: Names of the features, or lists of names (one list per input). If None,
+            all features in the manifest are used.
+        label_columns: Names of the labels, or lists of names (one list per output). If None, all
+            labels in the manifest are used.
         input_shape: Shape of one row of the input, without the batch dimension; for several inputs
-            a list with a shape, or None, for each. By default, a single column keeps its shape, and
-            concatenated columns have the shape ``(total width,)``.
-        input_names: Names of the model's inputs, if known.
-        output_names: Names of the model's outputs, if known.
+            a list with one shape per input. If a shape is None, a single column keeps its shape,
+            and concatenated columns have the shape ``(total width,)``.
+        input_names: Names of the model's inputs; empty if they are unknown.
+        output_names: Names of the model's outputs; empty if they are unknown.
 
     Returns:
         The layout.
@@ -74,7 +76,7 @@ def default_layout(
 
 
 def input_dtype(manifest: Manifest, names: Sequence[str]) -> str:
-    """Return the NumPy dtype name of the model input or output that concatenates columns.
+    """Return the NumPy dtype name of the model input or output formed from the columns ``names``.
 
     A single column keeps its dtype; several columns, and features of a raw table, become float32.
     """
@@ -87,7 +89,7 @@ def input_dtype(manifest: Manifest, names: Sequence[str]) -> str:
 def _group(
     manifest: Manifest, role: str, columns: Columns | None, count: int, end_names: Sequence[str]
 ) -> Groups:
-    """Return the column names of a role in groups, one for each of ``count`` inputs or outputs."""
+    """Group the column names of a role: one group for each of ``count`` inputs or outputs."""
     argument = f"{role}_columns"
     end = "input" if role == "feature" else "output"
     existing = tuple(column.name for column in manifest.columns if column.role == role)
@@ -119,10 +121,10 @@ def _group(
 
 
 def _find_used(table: TableSchema, columns: Columns) -> Columns:
-    """Return the columns without those that the table leaves out, and with structs expanded.
+    """Omit the columns that the table does not use, and replace structs by their fields.
 
     Raises:
-        ArgumentError: If all columns of a group are left out.
+        ArgumentError: If the table uses no column of a group.
     """
     reasons = {each.name: each.use for each in table.left_out}
     known = [*reasons, *(column.name for column in table.columns)]

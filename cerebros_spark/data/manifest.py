@@ -26,7 +26,7 @@ _FORMAT_WITH_TABLE = 4
 
 
 class OtherFormatError(ValueError):
-    """Error for a manifest that has another version's format."""
+    """Error for a manifest in an unsupported format."""
 
 
 class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,13 +37,14 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         dtype: NumPy name of the element type in the shards (``float32``, ``int64`` …).
         shape: Shape of the value of one row: ``()`` for a number, ``(n,)`` for an array.
         role: ``"feature"``, ``"label"`` or ``"weight"`` (sample weights).
-        mean: Mean of each element over the training rows, flattened; empty for raw features.
+        mean: Mean of each element over the training rows, flattened; empty for the features of a
+            raw table.
         variance: Population variance of each element over the training rows, flattened; empty for
-            raw features.
-        classes: Distinct values over all rows, ascending, if the column is a class label: a label
-            with integral values, at most 1,000 of them distinct. Otherwise None.
-        off_binary: For an array label, number of rows with a value other than 0 and 1.
-        off_one_hot: For an array label, number of rows that are not one-hot.
+            the features of a raw table.
+        classes: Distinct values over all rows, ascending, of a class label: a label with integral
+            values, at most 1,000 of them distinct. None if the column is not a class label.
+        off_binary: For a label of arrays, number of rows with an element other than 0 and 1.
+        off_one_hot: For a label of arrays, number of rows that are not one-hot.
         stored_as: Name of the column in the shard files if it differs from ``name``, because the
             reader accepts only ASCII identifiers; otherwise empty.
     """
@@ -117,8 +118,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
         train: Training shards; partition p of the run is ``train[p]``.
         validation: Validation shards, as many as ``train``.
         seed: Seed of the shuffle.
-        table: Encoding of the raw table whose fields are the features; None if the user's features
-            were numeric and are stored without encoding.
+        table: Encoding of the raw table whose fields (encoded columns) are the features; None if
+            the user's features were numeric and are stored without encoding.
     """
 
     fingerprint: str
@@ -167,7 +168,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
         """Parse a manifest written by :meth:`to_json`.
 
         Raises:
-            OtherFormatError: If the manifest has another format.
+            OtherFormatError: If the manifest has an unsupported format.
             ValueError: If the text was altered or truncated, or is not a manifest.
         """
         # The parser of msgspec does not support the infinite numbers that statistics may contain.
@@ -194,7 +195,7 @@ def _digest(content: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Layout:
-    """Columns of each input and output of the models.
+    """Columns that form each input and output of the models.
 
     Attributes:
         inputs: Names of the columns to concatenate for each model input.

@@ -58,7 +58,7 @@ class ColumnLocation:
 
 
 def rows_per_file(columns: Sequence[Column]) -> int:
-    """Return the maximum number of rows in one file."""
+    """Return the maximum number of rows in one shard file with ``columns``."""
     return max(1, min(FILE_ROWS, FILE_BYTES // sum(column.row_bytes for column in columns)))
 
 
@@ -111,7 +111,8 @@ class FrameWriter:
         A task that Spark retries writes the same files with the same bytes.
 
         Args:
-            rows: A DataFrame in which each task has complete shards, one after another.
+            rows: A DataFrame in which each Spark partition contains complete shards, one after
+                another.
             keys: Keys of the folders of all shards.
             number: Name of the column with the index of each row's shard; it is not written.
 
@@ -212,7 +213,7 @@ def _unpack(table: pa.Table, locations: Sequence[ColumnLocation]) -> pa.Table:
 def _split_files(
     batches: Iterable[Any], number: str, file_rows: int
 ) -> Iterator[tuple[int, int, pa.Table]]:
-    """Split batches into files; yield each file's shard index, index in the shard, and rows."""
+    """Split batches into files; yield each file's shard index, number in the shard, and rows."""
     parts: list[Any] = []
     shard, file_number = -1, 0
 
@@ -240,7 +241,7 @@ def _split_files(
 
 
 def _split_shards(batch: Any, number: str) -> Iterator[Any]:
-    """Split a batch into parts that belong to one shard each."""
+    """Split a batch into parts, each with rows of only one shard."""
     shards = batch.column(number).to_numpy()
     start = 0
     for end in [*(np.flatnonzero(np.diff(shards)) + 1), len(shards)]:

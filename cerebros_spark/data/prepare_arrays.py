@@ -58,10 +58,10 @@ def prepare_arrays(
             Arrays of higher rank are stored flat; the manifest records their shape.
         store: Store of the shards, which workers must also be able to access.
         inspect: Called with the manifest, before it lists any shards and before anything is
-            written; an exception aborts the preparation. None for no such check.
+            written; an exception aborts the preparation. If None, there is no such check.
         table: The features as a raw table; ``columns`` must then contain no features. The encoding
             is learned from the training rows. None if ``columns`` contains the features.
-        classes: Classes of labels whose class indices are in ``columns``.
+        classes: Original classes of the labels that ``columns`` contains as class indices.
         **arguments: Arguments of :func:`~cerebros_spark.data.checks.check_request`.
 
     Returns:
@@ -210,7 +210,7 @@ def _count_bad(column: Column, array: np.ndarray, values: np.ndarray) -> ColumnC
 
 
 def _find_worst_variation(column: Column, array: np.ndarray) -> Variation | None:
-    """Return the first variation that is lost in the cast to float32; None if none is lost."""
+    """Return the first element's variation that is lost in the cast to float32, or None."""
     is_cast = column.dtype == "float32" and array.dtype != np.float32
     if not is_cast or column.role == "weight" or array.size == 0:
         return None
@@ -258,7 +258,7 @@ def _deal(rows: np.ndarray, place: np.ndarray, partitions: int) -> RowNumbers:
 
 
 def _get_row_classes(stored: Arrays, columns: Sequence[Column]) -> list[np.ndarray]:
-    """Return an array with the class of each row, for each label that has classes."""
+    """Return an array with the class of each row, for each label used to stratify the split."""
     row_classes = []
     for column in columns:
         values = stored[column.name]

@@ -1,10 +1,11 @@
 """Preparation of a Spark DataFrame as P training and P validation shards with a manifest.
 
 Spark handles all rows in the JVM; the driver receives only counts and statistics. The DataFrame is
-evaluated twice (survey and sort), and its first row once more. Unless a column marks validation
-rows, date columns are evaluated once more. If the DataFrame needs more than one Spark partition,
-the sort also reads it once to sample it. Cache the DataFrame first if evaluation is expensive. The
-sorted rows stay in the executors' storage while the shards are written.
+evaluated twice (for statistics and for the sort), and the first row of array columns once more.
+Unless a column marks validation rows, date columns are evaluated once more. If the DataFrame needs
+more than one Spark partition, the sort also reads it once to sample it. Cache the DataFrame first
+if evaluation is expensive. The sorted rows stay in the executors' storage while the shards are
+written.
 """
 
 from __future__ import annotations
@@ -64,18 +65,18 @@ def prepare_spark(
     vectors, dense or sparse. In the shards, fractional numbers are float32, longs are int64, and
     booleans and other integers are int32. The shuffle and the split depend only on the content of
     the rows and the seed, not on Spark's partitions. The partitions, and random splits, are
-    stratified by the label classes, and repeated rows are distributed evenly over them. If the
+    stratified by the label classes, and identical rows are distributed evenly over them. If the
     store already contains the same data, prepared with the same arguments, it is reused.
 
     Args:
         df: The data. It must give the same rows each time it is evaluated.
         store: Store of the shards, which workers must also be able to access.
         inspect: Called with the manifest, before it lists any shards and before anything is
-            written; an exception aborts the preparation. None for no such check.
-        table: Description of the features, if they are raw columns of any type; otherwise None.
-            Their encoding is learned from the training rows, in three more passes over the sorted
-            rows.
-        classes: Classes of labels whose class indices are in ``df``.
+            written; an exception aborts the preparation. If None, there is no such check.
+        table: Description of the features if they are raw columns of any type; None if they are
+            numeric. The encoding of raw columns is learned from the training rows, in three more
+            passes over the sorted rows.
+        classes: Original classes of the labels that ``df`` contains as class indices.
         **arguments: Arguments of :func:`~cerebros_spark.data.checks.check_request`. If
             ``validation`` is a fraction, ``shuffle`` must be True, because rows have no order.
 
@@ -139,9 +140,10 @@ def prepare_spark(
 
 
 def _count_tasks(df: DataFrame, surveyed: Survey, raw: RawFeatures) -> int:
-    """Return the number of sort tasks: 1 for a small table, at most Spark's shuffle partitions.
+    """Return the number of sort tasks, which grows with the size of the data.
 
-    There are more only if a task would otherwise sort more than :data:`MOST_TASK_BYTES`.
+    It exceeds Spark's number of shuffle partitions only if a task would otherwise sort more than
+    :data:`MOST_TASK_BYTES`.
     """
     row_bytes = raw.row_bytes + sum(column.row_bytes for column in surveyed.columns)
     size = surveyed.rows * row_bytes
@@ -164,7 +166,7 @@ def _sort(frame: DataFrame, surveyed: Survey, tasks: int) -> DataFrame:
 
 
 def _place(ordered: DataFrame, surveyed: Survey, held_out: int, request: DataRequest) -> DataFrame:
-    """Add the split, the shard and the place in the shard to each row of the sorted frame.
+    """Add each row's split, its shard and its sort key in the shard to the sorted frame.
 
     The driver receives only a row count and hashes for each class in each Spark partition.
     """
@@ -220,7 +222,7 @@ def _check_unchanged(parts: Sequence[Any], surveyed: Survey) -> None:
 def _make_split_sql(
     strata: Sequence[Stratum], classes: Sequence[int], stratum: str
 ) -> tuple[str, str]:
-    """Return SQL for whether a row validates, and SQL for its index among its split's rows."""
+    """Return SQL for whether a row is a validation row, and SQL for its index in its split."""
     number = "1"
     if len(strata) > 1:
         numbered = ", ".join(f"{each}L, {i + 1}" for i, each in enumerate(classes))
@@ -244,7 +246,7 @@ def _format_longs(values: Sequence[int]) -> str:
 def _add_statistics(
     placed: DataFrame, train_rows: int, surveyed: Survey, sources: Sequence[SourceColumn]
 ) -> tuple[Column, ...]:
-    """Return the columns with statistics of the training rows and the classes of labels."""
+    """Return the columns with statistics of the training rows and, for labels, the classes."""
     columns = add_moments(placed.where("not validates"), train_rows, sources, surveyed.columns)
     labels = [source for source in sources if source.alias in surveyed.countable]
     values: dict[str, Any] = {}
@@ -293,7 +295,10 @@ def _write_shards(
     partitions: int,
     tasks: int,
 ) -> tuple[catalog.Shards, catalog.Shards]:
-    """Write all shards with rows ordered by ``place``; ``rows`` are the counts of both splits."""
+    """Write all shards, with rows sorted by ``place``.
+
+    ``rows`` contains the numbers of training rows and validation rows.
+    """
     keys = [
         f"{folder}/{split}/shard={number}"
         for split in ("train", "validation")

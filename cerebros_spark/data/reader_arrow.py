@@ -1,4 +1,4 @@
-"""Shard reader that uses only pyarrow; its row groups equal Petastorm's, bit for bit."""
+"""Shard reader that uses only pyarrow; it yields the same row groups as Petastorm, bit for bit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def get_version() -> str:
 def read_row_groups(
     store: Store, shard: Shard, names: Sequence[str], seed: int | None
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yield the shard's row groups, in file order or in a seeded order."""
+    """Yield the shard's row groups: in file order if ``seed`` is None, otherwise shuffled."""
     files = _list_files(store, shard, names)
     groups = [(file, number) for file in files for number in range(file.metadata.num_row_groups)]
     order: Any = range(len(groups))
@@ -38,7 +38,7 @@ def read_row_groups(
 
 
 def largest_row_group(store: Store, shard: Shard, names: Sequence[str]) -> int:
-    """Return the number of rows in the largest row group; raise DataError if rows are missing."""
+    """Return the number of rows in the largest row group; raise DataError if data is missing."""
     files = _list_files(store, shard, names)
     return max(
         file.metadata.row_group(number).num_rows

@@ -29,7 +29,7 @@ def get_version() -> str:
 def read_row_groups(
     store: Store, shard: Shard, names: Sequence[str], seed: int | None
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yield the shard's row groups, in file order or in a seeded order."""
+    """Yield the shard's row groups: in file order if ``seed`` is None, otherwise shuffled."""
     with _open_reader(store, shard, names, seed) as reader:
         left = shard.rows
         while left > 0:  # the rows are counted, so the reader's end need not be reached
@@ -40,7 +40,7 @@ def read_row_groups(
 
 
 def largest_row_group(store: Store, shard: Shard, names: Sequence[str]) -> int:
-    """Return the number of rows in the largest row group; raise DataError if rows are missing."""
+    """Return the number of rows in the largest row group; raise DataError if data is missing."""
     with _open_reader(store, shard, names, None) as reader, convert_errors(store, shard):
         with _suppress_warnings():
             files = [piece.get_metadata() for piece in reader.dataset.pieces]
@@ -52,7 +52,7 @@ def largest_row_group(store: Store, shard: Shard, names: Sequence[str]) -> int:
 
 
 class _ArrayReader:
-    """Last step of a Petastorm reader; it decodes each array column in one operation.
+    """Results reader for Petastorm that decodes each array column in one operation.
 
     Petastorm's built-in class creates an object for each row of an array column, which takes longer
     than the rest of the reading. In prepared data, the arrays of a column have equal length, so
@@ -71,7 +71,8 @@ def _open_reader(
 ) -> Iterator[Any]:
     """Open a Petastorm reader of a shard and check its number of rows.
 
-    The reader works in the calling thread, so its order is deterministic and no warning escapes.
+    The reader works in the calling thread, so that its order is deterministic and its warnings are
+    suppressed.
     """
     with convert_errors(store, shard), _suppress_warnings():
         reader = load_petastorm().make_batch_reader(

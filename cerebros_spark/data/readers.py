@@ -47,7 +47,8 @@ class Reader(Protocol):
             store: Store of the shard.
             shard: The shard.
             names: Columns to read, by their names in the files.
-            seed: Positive seed that determines the row group order; None for the file order.
+            seed: Positive seed that determines the row group order. If None, row groups are in
+                file order.
 
         Yields:
             For each row group, arrays by column name, of shape ``(rows,)`` for numbers and
@@ -59,13 +60,16 @@ class Reader(Protocol):
         """
 
     def largest_row_group(self, store: Store, shard: Shard, names: Sequence[str]) -> int:
-        """Return the largest row group's number of rows; raise errors as ``read_row_groups``."""
+        """Return the number of rows in the largest row group of the shard.
+
+        The arguments and errors are those of :meth:`read_row_groups`.
+        """
 
 
 def check_reader(name: str | None, source: str = "reader") -> str | None:
     """Return ``name`` if it is None or a known reader.
 
-    Otherwise raise an ArgumentError that calls the argument ``source``.
+    Otherwise raise an ArgumentError, whose message calls the argument ``source``.
     """
     if name is not None and name not in _MODULES:
         known = " or ".join(repr(each) for each in _MODULES)
@@ -116,7 +120,7 @@ def open_reader(name: str | None = None) -> Reader:
 
 
 def _find_version(name: str) -> str:
-    """Return a reader's library and version; raise ArgumentError if it cannot be imported."""
+    """Return the name and version of a reader's library; raise ArgumentError if it is missing."""
     try:
         return _import_reader(name).get_version()
     except Exception as error:  # what an unfit version of a library raises is not known

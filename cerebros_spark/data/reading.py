@@ -1,4 +1,4 @@
-"""Decoding, checks and error conversion that all shard readers share."""
+"""Code shared by all shard readers: decoding, content checks and error conversion."""
 
 from __future__ import annotations
 

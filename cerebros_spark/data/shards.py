@@ -1,6 +1,7 @@
-"""Rows of one shard on a worker, in chunks.
+"""Reading of a shard's rows on a worker, in chunks of NumPy arrays.
 
-A shard that fits the memory budget is decoded once and kept; a larger shard is streamed.
+A shard that fits the memory budget is decoded once and kept in memory. A larger shard is read from
+its files in every pass.
 """
 
 from __future__ import annotations
@@ -59,9 +60,9 @@ def open_shard(
 ) -> ShardData:
     """Verify the files of a shard and open it for a model.
 
-    If the decoded rows fit the budget, they are read immediately and kept. Otherwise each pass
-    reads them in chunks. The budget then covers two chunks (the caller's and the next) and the row
-    group being decoded. If this leaves too little, a chunk gets an eighth of the budget, but at
+    If the decoded rows fit the budget, they are read immediately and kept in memory. Otherwise each
+    pass reads them in chunks. The budget then covers two chunks (the caller's and the next) and the
+    row group being decoded. If this leaves too little, a chunk gets an eighth of the budget, but at
     least one batch.
 
     Args:
@@ -118,13 +119,15 @@ class ShardData:
         self._chunk_rows = max(1, left // 2 // reader.row_bytes)
 
     def chunks(self, batch_size: int, seed: int | None, passes: int = 1) -> Iterator[Chunk]:
-        """Yield every row once in each pass, in chunks of whole batches except the last.
+        """Yield all rows once in each pass, in chunks of whole batches.
 
-        A resident shard is one chunk, with the same array objects each time.
+        Only the last chunk of a pass may end with a smaller batch. A resident shard yields one
+        chunk, with the same array objects in each call.
 
         Args:
             batch_size: Rows per batch.
-            seed: Seed that alone determines the order; None for the stored order.
+            seed: Seed that alone determines the order of the rows. If None, rows are in stored
+                order.
             passes: Number of passes, each in a different random order if ``seed`` is given. The
                 single chunk of a resident shard has the orders of all passes, concatenated.
 
@@ -227,7 +230,7 @@ def _make_tensor(
 
 @dataclass(frozen=True)
 class _ShardReader:
-    """Reader of a shard into the arrays of a model."""
+    """Reader that decodes a shard into a model's input, output and weight arrays."""
 
     reader: Reader
     store: Store
@@ -252,7 +255,11 @@ class _ShardReader:
         return self.reader.largest_row_group(self.store, self.shard, self.names)
 
     def read(self, chunk_rows: int, seed: int | None) -> Iterator[list[np.ndarray]]:
-        """Yield lists of new arrays, one per tensor, with ``chunk_rows`` rows or, last, fewer."""
+        """Yield lists of new arrays, one per tensor, of at most ``chunk_rows`` rows.
+
+        Only the last arrays may have fewer rows. If ``seed`` is None, row groups are read in file
+        order; otherwise the seed determines their order.
+        """
         left = self.shard.rows
         arrays: list[np.ndarray] = []
         filled = 0

@@ -34,8 +34,8 @@ class SourceColumn:
     Attributes:
         column: The column as it is stored.
         alias: Name of the column in internal frames, because users' names may contain anything;
-            for a packed number, the name of its pack.
-        index: Index of a packed number in its pack; None for other columns.
+            for a packed number, the name of its pack (an array column of several features).
+        index: Index of a packed number in its pack; None if the column is not packed.
         raw: SQL expression for the user's value: a number, or an array of numbers.
         raw_type: SQL type of ``raw``.
         is_array: Whether each row's value is an array.
@@ -159,7 +159,8 @@ def select_precise(
 ) -> DataFrame:
     """Select the validation mark as ``held_out``, and the columns before their cast to float32.
 
-    ``raw`` names additional columns, which are kept unchanged.
+    If the request names no validation column, ``held_out`` is false. ``raw`` names additional
+    columns, which are selected unchanged.
     """
     is_marked = isinstance(request.validation, str)
     mark = quote(str(request.validation)) if is_marked else "false"
@@ -183,9 +184,9 @@ def select_stored(
 ) -> DataFrame:
     """Cast the columns of :func:`select_precise` to their stored types, and hash each row twice.
 
-    The hashes ``h1`` and ``h2`` have 128 bits in total, so rows with equal hashes are equal.
-    ``more`` holds SQL expressions for additional columns, which are not hashed. ``raw`` names
-    columns that are kept unchanged and hashed.
+    The hashes ``h1`` and ``h2`` have 128 bits in total, so rows with equal hashes are treated as
+    equal. ``more`` contains SQL expressions for additional columns, which are not hashed. ``raw``
+    names columns that are kept unchanged and hashed.
     """
     cast: dict[str, str] = {}
     for source in sources:

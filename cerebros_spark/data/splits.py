@@ -1,4 +1,4 @@
-"""Arithmetic of the split: which rows validate, and which partition each row belongs to.
+"""Arithmetic of the split: which rows are for validation, and the partition of each row.
 
 Rows are numbered in an order that is sorted by class and random within a class, except that equal
 rows may be adjacent. Validation rows are taken at equal distances in that order; the rows of each
@@ -16,15 +16,15 @@ ROWS_PER_CLASS = 5
 
 
 def are_classes(rows: int, values: int) -> bool:
-    """Return whether a label with ``values`` distinct values in ``rows`` rows counts as classes.
+    """Return whether a label with ``values`` distinct values in ``rows`` rows is categorical.
 
-    Splits are stratified by the classes.
+    Splits are stratified by categorical labels.
     """
     return rows >= ROWS_PER_CLASS * values
 
 
 def validation_size(rows: int, validation: float) -> int:
-    """Return the rounded number of validation rows, for the fraction ``validation`` of ``rows``."""
+    """Return the number of validation rows: the fraction ``validation`` of ``rows``, rounded."""
     return int(rows * validation + 0.5)
 
 

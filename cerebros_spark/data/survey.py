@@ -1,4 +1,4 @@
-"""Statistics of a Spark DataFrame, checked before it is written and stored in the manifest.
+"""Statistics of a Spark DataFrame: checked before rows are written, and stored in the manifest.
 
 All columns are aggregated as one vector. One expression per column would take Spark minutes with
 thousands of columns.
@@ -53,8 +53,8 @@ class Survey:
         columns: The columns with their shapes and, for array labels, the numbers of rows that are
             not binary or not one-hot.
         content: Number of rows and hashes that identify them, independent of their order.
-        classes: One SQL expression for each label with classes, which gives a row's class in a
-            frame of :func:`~cerebros_spark.data.spark_columns.select_stored`.
+        classes: For each label used to stratify the split, a SQL expression for a row's class in a
+            frame that :func:`~cerebros_spark.data.spark_columns.select_stored` returns.
         countable: Aliases of the labels that may have few enough classes to list.
     """
 
@@ -80,7 +80,7 @@ def survey(
 ) -> Survey:
     """Check the values of a DataFrame, and return its counts and statistics.
 
-    ``raw`` names columns that count as content of the rows but are not surveyed.
+    ``raw`` names additional columns that are hashed as part of the rows, but are not checked.
 
     Raises:
         DataError: If there are no rows, or values that models cannot be trained on.
@@ -125,7 +125,8 @@ def _format_all_values(
 ) -> str:
     """Return SQL for one array of doubles with all values of a row; see :func:`_locate_slices`.
 
-    With ``may_be_missing``, NaN replaces missing values and arrays of unexpected length.
+    If ``may_be_missing``, NaN replaces missing values and all elements of arrays of unexpected
+    length.
     """
     nan = "double('NaN')"
     parts: dict[str, str] = {}
@@ -143,7 +144,10 @@ def _format_all_values(
 
 
 def _locate_slices(sources: Sequence[SourceColumn], widths: Sequence[int]) -> list[slice]:
-    """Return each source's slice of the array of :func:`_format_all_values`, packs in one piece."""
+    """Return each source's slice of the array from :func:`_format_all_values`.
+
+    In that array, the values of a pack (an array column of several features) are contiguous.
+    """
     order = {alias: at for at, alias in enumerate(dict.fromkeys(s.alias for s in sources))}
     slices = [slice(0)] * len(sources)
     start = 0
@@ -154,7 +158,7 @@ def _locate_slices(sources: Sequence[SourceColumn], widths: Sequence[int]) -> li
 
 
 def _make_column_aggregates(source: SourceColumn) -> Iterator[tuple[str, Any]]:
-    """Yield ``(name, aggregate)`` pairs of one column, in addition to its value statistics."""
+    """Yield ``(name, Spark aggregate)`` pairs of a column; none if it is packed with others."""
     if source.index is not None:
         return
     value = F.col(source.alias)
@@ -222,9 +226,10 @@ def _check_values(
 
 
 def _is_finite(source: SourceColumn, statistics: dict[str, np.ndarray], values: slice) -> bool:
-    """Return whether no value is missing, NaN, infinite or too large for the stored type.
+    """Return whether all values of a column are present, finite and within the stored type's range.
 
-    Missing, NaN and infinite values make the mean non-finite.
+    ``values`` is the column's slice of the arrays ``statistics``. Missing, NaN and infinite values
+    make the mean non-finite.
     """
     limit = _FLOAT32_MAX if source.column.dtype == "float32" else math.inf
     least, greatest = statistics["min"][values].min(), statistics["max"][values].max()

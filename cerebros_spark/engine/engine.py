@@ -61,7 +61,7 @@ class Engine:
     Args:
         backend: Provider of the workers.
         config: The workers' configuration.
-        get_merger: Function that returns the merger of a trial's metric variables.
+        get_merger: Function that returns the :class:`Merger` that computes a trial's epoch metrics.
         journal: The run's journal.
         reproducible: Whether to fix the order of partition visits, independent of timing.
         history: Journal records of earlier sessions, from which unfinished trials resume.
@@ -154,9 +154,10 @@ class Engine:
         self.flush()
 
     def answer(self, trial_id: str, answer: EpochAnswer) -> None:
-        """Answer a trial's EpochResult; a paused trial needs another answer later.
+        """Answer a trial's EpochResult.
 
-        All answers take effect together, at the next :meth:`flush` or :meth:`next_result`.
+        If the answer pauses the trial, call this again later to resume or end it. All
+        answers take effect together, at the next :meth:`flush` or :meth:`next_result`.
 
         Raises:
             StoreError: If a changed state cannot be written to the store.
@@ -286,7 +287,7 @@ class Engine:
             logger.warning("lost worker %d: %s", event.worker, event.reason)
 
     def _record_unit(self, result: UnitResult) -> None:
-        """Record a finished unit; it counts once the record is committed."""
+        """Record a finished unit for the next commit; ignore a late report."""
         if not self._scheduler.expects(result.worker, result.unit):
             logger.info("ignoring late report for %s", result.unit)
             return

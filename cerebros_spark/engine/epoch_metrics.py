@@ -9,12 +9,15 @@ from cerebros_spark.core.types import EpochResult, MetricVariables
 
 
 class Merger(Protocol):
-    """Merger of metric variables; one merger may serve many trials."""
+    """Merger that computes an epoch's metrics over all rows from its units' metric variables.
+
+    One merger may serve many trials.
+    """
 
     def merge(self, reported: Sequence[Sequence[MetricVariables]]) -> list[dict[str, float]]:
         """Return the merged metrics, by name, of each sequence of units in ``reported``.
 
-        A sequence contains the metric variables of an epoch's training or validation units.
+        Each sequence contains the metric variables of one epoch's training or validation units.
         """
 
 

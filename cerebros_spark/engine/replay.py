@@ -30,7 +30,7 @@ from cerebros_spark.training.keras import tensorflow_runtime
 
 @dataclass(frozen=True)
 class Comparison:
-    """Comparison of a replayed trial with its journal.
+    """Comparison of a replayed trial with the run's journal.
 
     Attributes:
         trial_id: Name of the trial.
@@ -148,7 +148,7 @@ class Replay:
             return LearningRateSetter(spec.program)
 
     def _run_unit(self, program: Program, spec: TrialSpec, result: UnitResult) -> tuple[bool, bool]:
-        """Rerun a unit; return whether its state and whether its metrics are the same."""
+        """Rerun a unit; return whether its state and whether its metrics match the journal."""
         unit = result.unit
         shard = self._get_shards(unit.partition).get(unit.phase, spec)
         has_same_state = True

@@ -12,9 +12,9 @@ class EngineReport:
     Attributes:
         makespan: Seconds from the first assigned unit to the last report.
         floor: Lower bound, in seconds, on the makespan of any schedule of the same work.
-        busy: Share of the makespan that each worker spent on units.
+        busy: Fraction of the makespan that each worker spent on units.
         units: Number of units of work committed in this session.
-        lost: Number of times that any worker was lost.
+        lost: Number of worker losses, including repeated losses of the same worker.
     """
 
     makespan: float

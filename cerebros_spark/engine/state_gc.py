@@ -70,9 +70,9 @@ class StateCollector:
             self._garbage.append(state.key)
 
     def collect(self) -> None:
-        """Delete the garbage in the background thread.
+        """Delete the states marked as garbage, in the background thread.
 
-        Call this only after the records of the states that replaced it have been committed.
+        Call this only after the journal records of the states that replaced them are committed.
         """
         while self._garbage:
             self._deleter.submit(self.delete, self._garbage.pop())

@@ -64,7 +64,8 @@ class WorkerLink:
         heartbeat_seconds: Seconds between heartbeats, well below the driver's lease.
         patience: Seconds for which to retry while the driver does not reply.
         on_revoked: Called once, from any thread, when the driver does not reply or considers this
-            process dead. By default the process exits with status 70, and Spark starts another.
+            process dead. By default, the process exits with exit status 70, and Spark starts
+            a new one.
     """
 
     def __init__(

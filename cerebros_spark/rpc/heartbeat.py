@@ -25,10 +25,12 @@ class Heartbeat:
     """Thread that sends a worker's heartbeats to the driver.
 
     Args:
-        send: Function that sends the heartbeat of a given number and returns the driver's command.
+        send: Function that sends a heartbeat, given its sequence number, and returns the driver's
+            command.
         interval: Seconds between heartbeats.
         patience: Seconds without a reply after which the driver is considered dead.
-        on_revoked: Called once when the process must end; None to exit at once with status 70.
+        on_revoked: Called once when the process must end. If None, the process exits immediately
+            with exit status 70.
     """
 
     def __init__(

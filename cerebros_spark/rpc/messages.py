@@ -51,13 +51,13 @@ class Command(str, enum.Enum):
 
 
 class ExchangeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A worker's request, with reports of finished units and a demand for more.
+    """A worker's request, with reports of finished units and the kind of work demanded.
 
     Attributes:
         worker: Index of the worker.
         process_id: Random identifier of the worker's process.
         number: Number of the request in its process, ascending from 1; a retry keeps it.
-        received: Number of the last assignment that the process has received; 0 for none.
+        received: Number of the last assignment that the process has received; 0 if none.
         process: Information about the process; None once a reply has arrived.
         fatal: The error that ends the process; None if it continues.
     """
@@ -82,7 +82,7 @@ class HeartbeatRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The driver's reply to either request; only the command WORK has a numbered assignment."""
+    """The driver's reply to any request; only the command WORK has a numbered assignment."""
 
     command: Command
     number: Index = 0

@@ -52,7 +52,7 @@ class DriverServer:
         port: Port to listen on; 0 chooses a free port.
         lease: Seconds without progress, other than waiting for work, after which a worker is
             considered dead.
-        poll: Seconds that a request waits for work; the worker then sends another one.
+        poll: Seconds that a request waits for work; the worker then sends a new one.
         clock: A monotonic clock, in seconds.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""The driver's side of a worker's connection: process, assignments in transit and progress.
+"""The driver's side of a worker's connection: process, unacknowledged assignments, progress.
 
 Only one process at a time acts as the worker. Messages have no effect if their process was
 replaced, is considered dead, or has reported a fatal error.
@@ -31,7 +31,7 @@ _REVOKED = Reply(Command.REVOKED)
 
 @dataclass
 class _Process:
-    """Process that acts as the worker; the scheduler's queues record which units it holds."""
+    """Process that acts as the worker; the scheduler's queues record its assigned units."""
 
     process_id: str
     progressed_at: float
@@ -122,7 +122,7 @@ class Session:
                 self._changed.notify_all()
 
     def expire(self, lease: float) -> None:
-        """Declare the process dead if it has made no progress for ``lease`` seconds."""
+        """Declare the process dead after ``lease`` seconds without progress, unless it is idle."""
         with self._changed:
             process, now = self._process, self._clock()
             if process is None or self._ended or now - process.progressed_at < lease:

@@ -11,7 +11,7 @@ from cerebros_spark.runs.journal import Record, get_trial_id
 
 
 def audit(records: Sequence[Record]) -> list[str]:
-    """Return descriptions of a journal's faults; empty if it is complete and consistent.
+    """Return descriptions of a journal's inconsistencies; empty if it has none.
 
     In each epoch, a trial must have trained and validated once on every partition, on the
     partition's worker. Each visit must start from the state after the previous visit. No record of
@@ -39,7 +39,7 @@ class _Run:
         self._finished = False
 
     def check(self, record: Record) -> Iterator[str]:
-        """Apply the next record and yield its faults."""
+        """Update the state from the next record and yield its inconsistencies."""
         kind, trial_id = record["kind"], get_trial_id(record)
         if self._finished and kind != "extension":
             yield f"a record of kind {kind!r} after the run finished"
@@ -90,7 +90,7 @@ class _Trial:
     has_ended: bool = False
 
     def check(self, record: Record) -> Iterator[str]:
-        """Apply the next record and yield its faults."""
+        """Update the state from the next record and yield its inconsistencies."""
         if self.has_ended:
             yield f"a record of kind {record['kind']!r} after its end"
         if record["kind"] == "unit":

@@ -46,7 +46,7 @@ class Journal:
     Args:
         store: Store of the run.
         run_id: Name of the run.
-        after: The existing journal, as returned by :func:`recover`; None to begin a new one.
+        after: The existing journal, as returned by :func:`recover`. If None, a new one is begun.
     """
 
     def __init__(self, store: Store, run_id: str, after: RecoveredJournal | None = None) -> None:
@@ -100,7 +100,7 @@ class RecoveredJournal:
         records: The records, in order.
         digest: Digest of the last record.
         size: Size of all records, in bytes.
-        torn: Bytes after the records: a line that a crash has left unfinished; empty if none.
+        torn: Bytes of an unfinished last line that a crash left; empty if there is none.
     """
 
     records: tuple[Record, ...]
@@ -126,7 +126,7 @@ def locate_run(run: str) -> tuple[Store, str]:
         run: Path or URL of the run's folder, ``STORE/runs/NAME``, or of its journal.
 
     Raises:
-        ArgumentError: If ``run`` has another form.
+        ArgumentError: If ``run`` has any other form.
     """
     store, separator, name = run.rstrip("/").removesuffix("/journal.jsonl").rpartition("/runs/")
     if not separator or not name or "/" in name:

@@ -15,7 +15,7 @@ EXTENSION = "extension"
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """Limits of a search: number of trials and duration in seconds; None for no limit."""
+    """Limits of a search: number of trials and duration in seconds. None means unlimited."""
 
     max_trials: int | None
     max_seconds: float | None = None

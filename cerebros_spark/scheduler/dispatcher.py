@@ -103,8 +103,9 @@ class Dispatcher:
     def _find_candidates(self) -> list[TrialState]:
         """Find the trials that may get a free worker now, most important first.
 
-        A trial and a worker that were both available at the last dispatch cannot match now. Of the
-        trials that match a worker, no more are needed than there are workers to serve.
+        A trial and a worker that were both available at the last dispatch cannot match now, so
+        only newly open trials and newly free workers are examined. For each newly free worker, at
+        most as many trials are taken as there are workers to serve.
         """
         self._rank_untried()
         trials = self._trials
@@ -153,8 +154,8 @@ class Dispatcher:
     def _fill_batches(self, batches: dict[int, list[Unit]]) -> None:
         """Add units of the same group's trials to the workers' batches, one worker at a time.
 
-        A worker gets at most half of its share of the group, so that the other half can hop while
-        the worker trains.
+        A worker gets at most half of its share of the group, so that the states of the other half
+        can move between workers while it trains.
         """
         leaders = {worker: units[0] for worker, units in batches.items()}
         limits = {worker: self._get_batch_limit(unit) for worker, unit in leaders.items()}

@@ -8,8 +8,8 @@ section 4):
 * the validation units of an epoch all read the state after its last visit, and run in parallel;
 * trials are independent: no trial waits for the epoch of another trial.
 
-Worker w holds partition w. This module handles events, ``trial_state`` determines the partitions
-that a trial can visit next, and ``dispatcher`` assigns units of work to workers.
+Worker w runs all units on partition w. This module handles events, ``trial_state`` determines the
+partitions that a trial can visit next, and ``dispatcher`` assigns units of work to workers.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class Scheduler:
         return self._trials.get(trial_id)
 
     def count_idle_losses(self, worker: int) -> int:
-        """Count a worker's losses since its last result, except those a unit may have caused."""
+        """Count a worker's losses, since its last result, that no unit can have caused."""
         return self._idle_losses[worker]
 
     @property
@@ -225,7 +225,7 @@ class Scheduler:
         return trial if self._queues.complete(worker, unit) else None
 
     def _advance(self, trial: TrialState, seconds: float) -> list[Instruction]:
-        """If the trial's phase is done, start the next one or return the finished epoch."""
+        """Record a unit's seconds; if the phase is done, start the next or return the epoch."""
         self._dispatcher.record_cost(seconds)
         self._dispatcher.update(trial)
         if not trial.is_phase_done:
@@ -237,7 +237,7 @@ class Scheduler:
         return []
 
     def _requeue(self, batches: Sequence[Sequence[Unit]], reason: str) -> list[Instruction]:
-        """Requeue the units of a dead worker; fail trials that have no attempt left."""
+        """Requeue the units of a dead worker; fail trials whose unit has no attempts left."""
         instructions: list[Instruction] = []
         for number, batch in enumerate(batches):
             for unit in batch:

@@ -114,7 +114,10 @@ class TrialState:
         return self.epoch + 1 >= self._epochs
 
     def estimate_seconds_left(self, unit_seconds: float) -> float:
-        """Estimate the seconds of work left, at ``unit_seconds`` each until a unit is finished."""
+        """Estimate the trial's remaining seconds of work.
+
+        ``unit_seconds`` is the assumed cost of a unit until the trial has finished its first one.
+        """
         partitions, validation = self._plan.partitions, self._plan.validation
         phases = 2 if validation else 1
         left = (self._epochs - self.epoch - 1) * partitions * phases + len(self._todo)
@@ -186,7 +189,7 @@ class TrialState:
     # Phases ------------------------------------------------------------------------------
 
     def end_phase(self) -> EpochResult | None:
-        """Start the epoch's next phase and return None, or else return the finished epoch."""
+        """Start the epoch's next phase and return None, or return the epoch if it is finished."""
         totals = self._totals
         if self.phase is Phase.TRAIN and self._plan.validation:
             self._start_phase(Phase.VALIDATE)
@@ -206,7 +209,7 @@ class TrialState:
         )
 
     def answer(self, answer: EpochAnswered) -> Status | None:
-        """Apply the answer to the finished epoch, and start the next epoch if the trial continues.
+        """Apply the decision about the finished epoch: continue with the next one, stop or pause.
 
         Returns:
             The trial's final status; None if the trial has not ended.

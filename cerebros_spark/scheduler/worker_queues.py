@@ -9,7 +9,7 @@ from cerebros_spark.core.types import Unit
 
 
 class WorkerQueues:
-    """Queues of unit batches, one per worker: the only record of the units that a worker holds.
+    """Queues of unit batches, one per worker: the only record of which units a worker has.
 
     A batch is a list of units that a worker runs together. A worker is free if its queue is empty
     or if it has requested more.
@@ -31,11 +31,11 @@ class WorkerQueues:
         return len(self._free - self._batches.keys())
 
     def is_busy(self, worker: int) -> bool:
-        """Return whether a worker's queue holds units."""
+        """Return whether a worker's queue contains units."""
         return worker in self._batches
 
     def holds(self, worker: int, unit: Unit) -> bool:
-        """Return whether a worker's queue holds a unit."""
+        """Return whether a worker's queue contains a unit."""
         return any(unit in batch for batch in self._batches.get(worker, ()))
 
     def register(self, worker: int) -> Sequence[Sequence[Unit]]:
@@ -60,7 +60,7 @@ class WorkerQueues:
         self._batches.setdefault(worker, []).append(list(units))
 
     def complete(self, worker: int, unit: Unit) -> bool:
-        """Remove a reported unit; return False if the worker did not hold it."""
+        """Remove a reported unit; return False if the queue did not contain it."""
         batches = self._batches.get(worker, [])
         for batch in batches:
             try:

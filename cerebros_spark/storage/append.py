@@ -18,7 +18,7 @@ class Append:
     Attributes:
         name: Name of the file in error messages.
         data: Bytes to add.
-        at: Required length of the file before the append, in bytes; None for any length.
+        at: Required length of the file before the append, in bytes; None if any is allowed.
         instead_of: Bytes that ``data`` replaces if nothing else follows the first ``at`` bytes.
         left_after: Length of the file before a failed attempt that could not be undone; None if
             there is none.
@@ -31,7 +31,7 @@ class Append:
     left_after: int | None = None
 
     def __call__(self) -> None:
-        """Add the bytes; raise StoreError if the file does not have the required length."""
+        """Append the bytes; raise StoreError if the file did not have the required length."""
         raise NotImplementedError
 
     def length_error(self, length: int, required: int) -> StoreError:
@@ -70,7 +70,7 @@ class TailAppend(Append):
     open_tail: Callable[[bool], AbstractContextManager[Tail]]
 
     def __call__(self) -> None:
-        """Add the bytes; raise StoreError if the file does not have the required length."""
+        """Append the bytes; raise StoreError if the file did not have the required length."""
         create = not self.at  # a file that must already contain bytes is not created
         try:
             with self.open_tail(create) as tail:

@@ -47,6 +47,6 @@ class HDFSStore(Store):
         self.url = f"{match[1]}{self._root}"  # fsspec's URL lacks the namenode
 
     def modified_at(self, key: str) -> datetime | None:
-        """Return the time of the last write to a key."""
+        """Return the time of the last write to a key, in UTC; None if HDFS does not report it."""
         path = self._path(key)
         return self._retry("inspect", key, lambda: self._fs.info(path)["mtime"])

@@ -197,7 +197,7 @@ class _ObjectAppend(Append):
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def __call__(self) -> None:
-        """Add the bytes; raise StoreError if the object does not have the required length."""
+        """Append the bytes; raise StoreError if the object did not have the required length."""
         for _ in range(_RACES):  # each lost race is an append of another process
             before = self.last.pop(self.path, None)
             if before is None or not self._fits(before.data):

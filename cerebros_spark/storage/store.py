@@ -166,8 +166,8 @@ class Store:
         Args:
             key: The key, which is created if it is missing and ``at`` is None or 0.
             data: Bytes to add.
-            at: Required length before the append, in bytes; 0 for a missing key, None for any
-                length.
+            at: Required length before the append, in bytes; 0 if the key must be missing or
+                empty. If None, any length is allowed.
             instead_of: Partial bytes that a crash left during an earlier append. ``data`` replaces
                 them if nothing else follows the first ``at`` bytes.
 
@@ -201,7 +201,7 @@ class Store:
         self._retry("delete", prefix, lambda: self._delete(path))
 
     def modified_at(self, key: str) -> datetime | None:
-        """Return the time of the last write to a key; None if the file system does not store it."""
+        """Return the time-zone-aware time of a key's last write; None if it is not stored."""
         path = self._path(key)
 
         def modified_at() -> datetime | None:

@@ -1,9 +1,9 @@
 """Trainer and program protocols, and the trainer registry.
 
 A trainer opens one or more trials as a program, which is built and compiled once and then runs
-many units of work. A unit of work is one phase of a trial's epoch on one partition. Outside this
-package, model states are opaque bytes, called checkpoints. Lists of them have one checkpoint per
-trial, in the order of the specs.
+many units of work. A unit of work is one phase (training or validation) of a trial's epoch on one
+partition. Outside this package, model states are opaque bytes, called checkpoints. Lists of them
+have one checkpoint per trial, in the order of the specs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Program(Protocol):
 
     @property
     def traces(self) -> int:
-        """Number of times that a training or evaluation step was traced by TensorFlow."""
+        """Number of times that TensorFlow traced a training or evaluation step."""
 
     @property
     def steps(self) -> int:
@@ -98,8 +98,8 @@ def create_trainer(name: str) -> Trainer:
             registered. Every worker must be able to import the module.
 
     Raises:
-        ArgumentError: If the name is not registered, or if the trainer needs a Keras backend other
-            than the one that this process uses.
+        ArgumentError: If the name is not registered, or if the trainer needs a different Keras
+            backend from the one that this process uses.
     """
     path = TRAINERS.get(name, name)
     if ":" not in path:
@@ -115,9 +115,9 @@ def create_trainer(name: str) -> Trainer:
 def custom_objects_scope(
     custom_objects: Mapping[str, Any] | None,
 ) -> contextlib.AbstractContextManager[None]:
-    """Return a context manager within which Keras finds custom objects, given by name.
+    """Return a context manager that registers custom objects, given by name, with Keras.
 
-    If there are none, it has no effect, and Keras is not imported.
+    If ``custom_objects`` is None or empty, it does nothing, and Keras is not imported.
     """
     if not custom_objects:
         return contextlib.nullcontext()

@@ -1,4 +1,4 @@
-"""A worker's caches: compiled programs, and model states that no program holds."""
+"""A worker's caches: compiled programs, and serialized model states to load into them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class ProgramCache:
-    """Cache of trainers, trial specs and programs; records which model states the programs hold."""
+    """Cache of trainers, trial specs and programs; records which model states they contain."""
 
     def __init__(self, config: WorkerConfig, worker: int) -> None:
         self._config = config
@@ -48,13 +48,13 @@ class ProgramCache:
         return program, trainer.resident
 
     def holds_state_of(self, unit: Unit) -> bool:
-        """Return whether the program of the unit's trial holds the state that the unit needs."""
+        """Return whether the model state that a unit needs is loaded in its trial's program."""
         program = self._programs.get((unit.trial_id,))
         is_loaded = program is None or program.is_loaded  # None: it trains with others
         return is_loaded and self._loaded.get(unit.trial_id) == unit.state.sha256
 
     def set_loaded(self, trial_id: str, state: StateRef | None) -> None:
-        """Record the model state that a trial's program holds; None while the state changes."""
+        """Record the model state loaded in a trial's program; None while training changes it."""
         if state is None:
             self._loaded.pop(trial_id, None)
         else:

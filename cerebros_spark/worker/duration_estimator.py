@@ -30,7 +30,7 @@ class DurationEstimator:
         self._deviations = dict.fromkeys(Phase, 0.0)
 
     def record(self, trial_ids: Sequence[str], phase: Phase, seconds: float) -> None:
-        """Record the seconds that units took to run together, one per trial, without tracing."""
+        """Record how long units, one per trial, took to run together, excluding tracing."""
         expected = self._estimate(trial_ids, phase)
         if expected:
             deviation = min(abs(seconds - expected) / expected, 1.0)
@@ -39,9 +39,9 @@ class DurationEstimator:
             self._last[trial_id, phase] = seconds / len(trial_ids)
 
     def estimate(self, trial_ids: Sequence[str], phase: Phase) -> tuple[float, float] | None:
-        """Estimate the duration of units that run together, and how much earlier they may end.
+        """Estimate the duration of units run together, and the margin by which they may be early.
 
-        Both are in seconds. Returns None if no duration of these trials is known.
+        Both are in seconds. Returns None if no earlier duration of these trials is known.
         """
         seconds = self._estimate(trial_ids, phase)
         if seconds is None:

@@ -136,7 +136,7 @@ class IoThread:
         return self._seconds_until_request() == 0.0
 
     def _seconds_until_request(self) -> float | None:
-        """Return the seconds until work should be requested; None if other work must end first."""
+        """Return the seconds until work should be requested; None if a unit must end first."""
         if not self._unfinished:
             return 0.0
         if len(self._unfinished) == _MAX_ASSIGNMENTS:

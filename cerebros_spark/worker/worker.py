@@ -187,7 +187,7 @@ class Worker:
         return hop
 
     def _keep(self, unit: Unit, checkpoint: bytes, is_resident: bool) -> StateRef:
-        """Keep a new model state for the trial's next unit and return its reference."""
+        """Make a new model state available to the trial's next unit; return its reference."""
         key = state_key(self._config, unit.trial_id, unit.visit + 1, unit.attempt)
         ref = make_state_ref(key, checkpoint)
         self._programs.set_loaded(unit.trial_id, ref)
@@ -240,7 +240,7 @@ class Worker:
         return [self._failure(unit, error, retryable=is_retryable)]
 
     def _back_off(self, attempt: int) -> None:
-        """Wait for an unreachable store, longer with each attempt."""
+        """Wait before a unit is retried; the wait doubles with each attempt."""
         for _ in range(round(self._backoff * 2**attempt / _BACKOFF_STEP)):
             time.sleep(_BACKOFF_STEP)
             self._runs += 1

@@ -52,7 +52,7 @@ def _find_kind(kind: Any) -> str | None:
 
 
 def scan_arrow(table: pa.Table, names: Sequence[str]) -> dict[str, ColumnScan]:
-    """Scan the values of string columns, and return the scan of each column by name."""
+    """Scan the values of the string columns ``names``; return each column's scan by name."""
     scans = {name: ColumnScan() for name in names}
     for name, scan in scans.items():
         scan.add(table.column(name).combine_chunks())
@@ -68,7 +68,8 @@ def cast_arrow(table: pa.Table, kinds: Mapping[str, str], zone: str | None) -> p
     Args:
         table: The table.
         kinds: Kind of each string column to cast, by name.
-        zone: Time zone of columns of the kind ``"instant"``; None if it is unknown.
+        zone: Time zone of columns of the kind ``"instant"`` (timestamps with a UTC offset); None if
+            it is unknown.
     """
     columns = [
         _cast(column, kinds[name], zone) if kinds.get(name, STRING) != STRING else column

@@ -84,13 +84,13 @@ def read_locally(
     Args:
         options: Backend options that the user gave.
         path: Path or URL of the table.
-        table_format: Its format; None to detect it from the suffix.
+        table_format: Format of the table. If None, it is detected from the suffix.
         csv: CSV options that the user gave.
         default_format: Format if the suffix is unknown.
-        optional: Columns that CSV files without a header may lack.
+        optional: Names of columns that CSV files without a header may lack.
 
     Returns:
-        The table; None if Spark must read it.
+        The table, or None if Spark must read it.
 
     Raises:
         ArgumentError: If the user chose the local backend for a table that it cannot read, or the
@@ -140,9 +140,10 @@ def open_table(
         options: Backend options that the user gave.
         run: Run whose table format is the default.
         path: Path or URL of the table.
-        table_format: Its format; None to detect it from the suffix, or else to use the default.
+        table_format: Format of the table. If None, it is detected from the suffix, or is that of
+            the run if the suffix is unknown.
         csv: CSV options that the user gave.
-        optional: Columns that CSV files without a header may lack.
+        optional: Names of columns that CSV files without a header may lack.
 
     Raises:
         ArgumentError: As in :func:`read_locally`.

@@ -1,7 +1,7 @@
 """Kinds of CSV columns, inferred from all of their values.
 
-CSV values are read as strings. One pass finds, for each column, the kinds that all of its values
-have, apart from missing-value marks.
+CSV values are read as strings. One pass finds, for each column, the kinds (such as integer, date or
+string) that all of its values have, ignoring missing-value marks.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ NATURAL = (INTEGER, NUMBER, BOOLEAN, *TIMES)
 """Kinds that are inferred if the user gives none, in order of preference."""
 
 MISSING_MARKS = ("", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "?", "-", "--", ".")
-"""Strings that mark a missing value in columns of other kinds than strings; case is ignored."""
+"""Strings (in any case) that mark a missing value, except in columns of the kind ``"string"``."""
 
 # 18 digits fit into 64 bits; longer integers are names, because a float64 would lose digits.
 _WHOLE = r"(?:0|[1-9]\d{0,17})"
@@ -75,7 +75,7 @@ class ColumnScan:
 
     Attributes:
         examples: For each kind, a value that does not have it; None if all values have it.
-        has_values: Whether any value is not a missing-value mark.
+        has_values: Whether there is any value other than missing-value marks.
         impossible: Number of dates or times whose day does not exist; meaningful only if all values
             are dates or times.
     """

@@ -22,7 +22,7 @@ SAMPLE_LINES = 100
 _SEPARATORS = ("\t", ";", "|", ",")
 
 _SEQUENCE = 3
-"""Minimum number of consecutive integers in a first line that count as names, such as years."""
+"""Minimum length of a sequence of integers, such as years, that is accepted as a header."""
 
 _VALUE = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|\d{4}-\d\d-\d\d([ T].*)?|\?")
 
@@ -31,9 +31,9 @@ class CsvOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """CSV options that the user gave.
 
     Attributes:
-        separator: Character between values; None to detect it.
+        separator: Character between values. If None, it is detected.
         header: Whether the first line of each file contains the column names.
-        names: Column names of files without a header; empty for ``_c0``, ``_c1`` ….
+        names: Column names of files without a header. If empty, they are ``_c0``, ``_c1`` ….
     """
 
     separator: str | None = None
@@ -50,7 +50,7 @@ class CsvFormat:
         quote: Quotation mark around values; inside a quoted value it is doubled.
         header: Whether the first line of each file contains the column names.
         names: Column names; no two differ only in case.
-        unnamed: Those of ``names`` that were generated because the header leaves them empty.
+        unnamed: The names in ``names`` that were generated because the header leaves them empty.
         has_plain_names: Whether ``names`` are exactly the names in the header.
     """
 
@@ -73,11 +73,11 @@ def detect_csv_format(
     """Detect the format of CSV files from the first lines of one of them.
 
     Args:
-        lines: The first lines.
+        lines: The first lines of one file.
         options: CSV options that the user gave.
         path: Path that messages show.
         optional: Names of columns that a file without a header may lack: the labels of new rows.
-        warns: Whether to warn about invalid UTF-8, or a first line that looks like data.
+        warns: Whether to warn about invalid UTF-8, or about a header that looks like data.
 
     Raises:
         ArgumentError: If names are repeated, or their number differs from that of the columns.
@@ -190,7 +190,7 @@ def _make_unique(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _warn_if_data(first: Sequence[str], others: Sequence[Sequence[str]], path: str) -> None:
-    """Warn if the first line looks like data; consecutive integers, such as years, are names."""
+    """Warn if the first line looks like data, unless its numbers are consecutive, such as years."""
     values = [value for value in first if _VALUE.fullmatch(value)]
     numbers = [int(value) for value in values if value.isdecimal()]
     sequence = list(range(numbers[0], numbers[0] + len(values))) if numbers else []

@@ -25,18 +25,19 @@ def check_table(
     default_format: str = "parquet",
     optional: Sequence[str] = (),
 ) -> None:
-    """Raise DataError if a local table is missing, or lacks required columns.
+    """Raise DataError if a local table does not exist or lacks required columns.
 
-    Remote tables, patterns, and the columns in folders are left to Spark.
+    Remote tables, glob patterns, and the columns of tables in folders are not checked; Spark
+    reports their errors.
 
     Args:
         path: Path or URL of the table.
-        names: Names of the required columns, by the reason that an error shows.
-        table_format: Its format; None to detect it from the suffix.
+        names: Names of required columns, by the reason (shown in errors) why they are required.
+        table_format: Format of the table. If None, it is detected from the suffix.
         csv: CSV options that the user gave.
-        settings: Spark settings, which may set another default file system.
+        settings: Spark settings, which may change the default file system.
         default_format: Format if the suffix is unknown.
-        optional: Columns that CSV files without a header may lack.
+        optional: Names of columns that CSV files without a header may lack.
     """
     if not is_here(path, settings):
         return
@@ -57,8 +58,8 @@ def check_output(path: str, overwrite: bool, settings: Mapping[str, str]) -> Non
 def is_here(path: str, settings: Mapping[str, str]) -> bool:
     """Return whether Spark, too, would look for ``path`` on this machine.
 
-    URLs, patterns, and configurations that may set another default file system make the result
-    False.
+    The result is False for URLs and glob patterns, and if Spark's configuration may change the
+    default file system.
     """
     conf = os.path.join(os.environ.get("SPARK_HOME", "/"), "conf", "spark-defaults.conf")
     elsewhere = (

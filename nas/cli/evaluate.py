@@ -1,4 +1,4 @@
-"""The command ``evaluate``."""
+"""The command ``evaluate``, which computes metrics of a run's predictions on a labeled table."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _print_scores(table: Table, opened: Run) -> None:
 
 
 def _predict(typed: Any, label: str, result: Any) -> tuple[int, np.ndarray, np.ndarray]:
-    """Return the number of all rows, and labels and network outputs of the rows with a label."""
+    """Return the total number of rows, and the labels and predictions of the labeled rows."""
     chosen = [label, *result.get_output_columns()]
     if isinstance(typed, pa.Table):
         from nas.data.frames import find_missing
@@ -111,9 +111,9 @@ def _predict(typed: Any, label: str, result: Any) -> tuple[int, np.ndarray, np.n
 
 
 def _predict_on_spark(df: Any, chosen: Sequence[str], result: Any) -> tuple[int, Any]:
-    """Return the number of all rows, and a pandas DataFrame of the rows with a label.
+    """Return the total number of rows, and a pandas DataFrame of the labeled rows.
 
-    Its columns are ``c0``, the label, and ``c1``, the network's output.
+    Its columns are ``c0``, the label, and ``c1``, the prediction.
     """
     from cerebros_spark.data.table.spark_labels import present_sql
     from nas.cli.spark_types import quote_name

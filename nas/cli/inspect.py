@@ -1,4 +1,4 @@
-"""The command ``inspect``."""
+"""The command ``inspect``, which describes a table before a search."""
 
 from __future__ import annotations
 

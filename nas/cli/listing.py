@@ -1,4 +1,4 @@
-"""The commands ``list`` and ``show``, which read only journals."""
+"""The commands ``list`` (of runs) and ``show`` (a leaderboard), which read only journals."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def show(run: str, shows_all: bool) -> None:
 
 
 def print_board(board: pd.DataFrame, most: int | None) -> None:
-    """Print the first ``most`` rows of a leaderboard; None prints all rows."""
+    """Print the first ``most`` rows of a leaderboard; if None, print all rows."""
     shown = board.drop(columns="traceback")
     shown = shown if most is None else shown.head(most)
     click.echo(shown.dropna(axis="columns", how="all").to_string(index=False))
@@ -97,7 +97,7 @@ def print_board(board: pd.DataFrame, most: int | None) -> None:
 
 
 def print_ensemble(ensemble: Ensemble, objective: str) -> None:
-    """Print the score and metrics of an ensemble, with those of the baseline models."""
+    """Print the scores and metrics of an ensemble and of the baseline models."""
     simple = [f"{name} {score:.6g}" for name, score in ensemble.baselines.items()]
     click.echo(
         f"ensemble of {len(ensemble.members)}: {objective} {ensemble.score:.6g}"
@@ -108,7 +108,7 @@ def print_ensemble(ensemble: Ensemble, objective: str) -> None:
 
 
 def _summarize(view: RunView) -> str:
-    """Return a summary of a run: state, number of trials, best score, time of the last record."""
+    """Return a run's state, number of trials, best score and last record's time, as text."""
     parts = ["finished" if view.finished else "not finished", f"{len(view.trials)} trials"]
     if view.best is not None and view.best.score is not None:
         score = view.best.score if view.ensemble is None else view.ensemble.score

@@ -41,10 +41,10 @@ MAX_BYTES = 2**27
 """Maximum decompressed size, in bytes, of a file that is read without Spark."""
 
 _UNREADABLE = (OSError, EOFError, ValueError, zlib.error)
-"""Errors after which a file is left to Spark, because Spark's own error says more."""
+"""Errors after which a file is left to Spark, whose error message is more informative."""
 
 _SPACES = "".join(map(chr, range(33)))
-"""Characters that Spark strips from values; others, such as U+00A0, belong to the value."""
+"""Characters that Spark strips from values; other spaces, such as U+00A0, are kept."""
 
 _TYPES = (
     pa.types.is_boolean,
@@ -69,13 +69,13 @@ _OTHER_COMPRESSIONS = (".zst", ".lz4", ".snappy", ".deflate", ".xz", ".zip")
 def read_names(
     path: str, table_format: str, csv: CsvOptions, optional: Sequence[str]
 ) -> Sequence[str] | None:
-    """Return the column names of a file; None if only Spark can read them.
+    """Return the column names of a file, or None if only Spark can read them.
 
     Args:
         path: Path of the file.
-        table_format: Its format.
+        table_format: Format of the file: ``"csv"``, ``"parquet"`` or ``"libsvm"``.
         csv: CSV options that the user gave.
-        optional: Columns that CSV files without a header may lack.
+        optional: Names of columns that CSV files without a header may lack.
     """
     try:
         if os.path.isdir(path) or table_format not in ("csv", "parquet"):
@@ -100,15 +100,15 @@ def read_file(
 
     Args:
         path: Path of the file.
-        table_format: Its format.
+        table_format: Format of the file: ``"csv"``, ``"parquet"`` or ``"libsvm"``.
         csv: CSV options that the user gave.
-        optional: Columns that CSV files without a header may lack: the labels of new rows.
+        optional: Names of columns that CSV files without a header may lack: labels of new rows.
 
     Returns:
-        The table; None if the file must be left to Spark.
+        The table, or None if Spark must read the file.
 
     Raises:
-        ArgumentError: If there are more or fewer names than columns.
+        ArgumentError: If the number of given column names differs from the number of columns.
         DataError: If a CSV line does not fit the columns.
     """
     zone = find_time_zone()
@@ -128,7 +128,7 @@ def read_file(
 def _read_csv(
     path: str, csv: CsvOptions, optional: Sequence[str]
 ) -> tuple[pa.Table, CsvFormat] | None:
-    """Return a CSV file's values as stripped strings, and its format; None to leave it to Spark."""
+    """Return a CSV file's values, as stripped strings, and its format; None if left to Spark."""
     try:
         content = _read_content(path)
     except _UNREADABLE:
@@ -175,7 +175,7 @@ def _read_csv(
 
 
 def _read_parquet(path: str, zone: str | None) -> pa.Table | None:
-    """Read a Parquet file, with instants in the time zone ``zone``; None to leave it to Spark."""
+    """Read a Parquet file, with zoned timestamps in ``zone``; return None if Spark must read it."""
     try:
         metadata = pyarrow.parquet.read_metadata(path)
         if not _is_small(metadata) or not _has_plain_columns(metadata):
@@ -212,14 +212,14 @@ def find_time_zone() -> str | None:
 
 
 def _is_small(metadata: Any) -> bool:
-    """Return whether a Parquet file is small, even if repeated values are stored one by one."""
+    """Return whether a Parquet file is small, even with dictionary-encoded values expanded."""
     groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
     encoded = sum(group.total_byte_size for group in groups)
     return max(encoded, 8 * metadata.num_rows * metadata.num_columns) <= MAX_BYTES
 
 
 def _has_plain_columns(metadata: Any) -> bool:
-    """Return whether names differ by more than case, and no column has the old type INT96."""
+    """Return whether no names differ only in case, and no column has the obsolete type INT96."""
     columns = [metadata.schema.column(number) for number in range(metadata.num_columns)]
     names = {column.name.lower() for column in columns}
     is_old = any(column.physical_type == "INT96" for column in columns)
@@ -253,7 +253,7 @@ def _take_lines(file: Any) -> list[str]:
 
 
 def _read_content(path: str) -> bytes | None:
-    """Return a file's content, decompressed; None if it is too large or cannot be decompressed."""
+    """Return a file's decompressed content; None if it is too large or not decompressible."""
     end = os.path.splitext(path)[1].lower()
     if end in _OTHER_COMPRESSIONS or os.path.isdir(path):
         return None
@@ -273,7 +273,7 @@ def _is_utf8(content: bytes) -> bool:
 def _trim(table: pa.Table, *, has_quotes: bool) -> pa.Table | None:
     """Strip the spaces around values, and make empty values null.
 
-    Return None if these spaces may have been inside quotes, and therefore belong to the values.
+    Return None if the spaces may have been inside quotes, where they are part of the values.
     """
     columns = []
     for column in table.columns:

@@ -25,8 +25,8 @@ def check_output(
 ) -> None:
     """Raise ArgumentError if an output path may not be written.
 
-    The path must not be inside a protected folder, be or contain an input or protected folder, or
-    exist if ``overwrite`` is False.
+    The path must not be inside a ``protected`` folder (of a store's runs and data), and must not
+    be or contain a protected folder or an input. If ``overwrite`` is False, it must not exist.
     """
     output = _resolve(path)
     for each in protected:
@@ -84,7 +84,7 @@ def _write(table: pa.Table, place: Path, table_format: str, suffix: str) -> None
 
 
 def _to_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a column converted to a type that can be written as CSV."""
+    """Return the column, converted to a type that can be written as CSV."""
     if pa.types.is_nested(column.type):
         strings = (None if each is None else json.dumps(each) for each in column.to_pylist())
         return pa.chunked_array([pa.array(strings, pa.string())])

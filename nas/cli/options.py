@@ -66,7 +66,7 @@ def csv_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def parse_csv_options(
     separator: str | None, no_header: bool, names: tuple[str, ...]
 ) -> CsvOptions | None:
-    """Parse the CSV options; return None if none were given.
+    """Parse the CSV options; return None if none of them was given.
 
     Raises:
         ArgumentError: If the separator is not a single valid character, or a name is empty.
@@ -85,7 +85,7 @@ def parse_csv_options(
 
 
 def parse_column_types(values: tuple[str, ...]) -> dict[str, str]:
-    """Parse the ``NAME=KIND`` strings of ``--column-type`` to a dict of kinds by column name.
+    """Parse ``NAME=KIND`` strings of ``--column-type`` into a dict that maps columns to kinds.
 
     Raises:
         ArgumentError: If a string is malformed, or a kind is unknown.
@@ -105,7 +105,7 @@ def parse_column_types(values: tuple[str, ...]) -> dict[str, str]:
 
 
 def split_names(values: tuple[str, ...]) -> tuple[str, ...]:
-    """Split strings of names at commas; raise ArgumentError if a name is empty."""
+    """Split comma-separated names; raise ArgumentError if a name is empty."""
     names = tuple(name.strip() for value in values for name in value.split(","))
     if not all(names):
         raise ArgumentError(f"a column's name is missing in {','.join(values)!r}")
@@ -113,12 +113,12 @@ def split_names(values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def parse_settings(values: tuple[str, ...]) -> dict[str, str]:
-    """Parse the ``NAME=VALUE`` strings of ``--conf``; raise ArgumentError if one is malformed."""
+    """Parse ``NAME=VALUE`` strings of ``--conf`` into a dict; raise ArgumentError if malformed."""
     return dict(_split_pair("--conf", value) for value in values)
 
 
 def parse_values(option: str, values: tuple[str, ...]) -> dict[str, Any]:
-    """Parse ``NAME=VALUE`` strings with JSON or string values; raise ArgumentError if malformed."""
+    """Parse ``NAME=VALUE`` strings, with JSON or plain values; raise ArgumentError if malformed."""
     parsed: dict[str, Any] = {}
     for each in values:
         name, value = _split_pair(option, each)

@@ -1,4 +1,7 @@
-"""Configuration of a run started from the command line, which is stored with the run."""
+"""Configuration of a run started from the command line.
+
+It is stored with the run, so that later commands can resume the run and use its result.
+"""
 
 from __future__ import annotations
 
@@ -55,11 +58,11 @@ class RunConfig(
     Attributes:
         features: Names of the feature columns, including any that the search leaves out.
         labels: Names of the labels.
-        kinds: Kind of each feature and label by name, see :mod:`.column_kinds`; columns of other
-            types, such as arrays, are omitted.
+        kinds: Kind of each feature and label, by column name (see :mod:`.column_kinds`); columns
+            without such a kind, for example arrays, are omitted.
         csv: CSV options that the user gave. For files without a header, they include the names.
-        vector_size: Number of features in libsvm data; None for other formats.
-        time_limit: Limit of the search's time, in seconds; None for no limit.
+        vector_size: Number of features in libsvm data; None if the format is different.
+        time_limit: Time limit of the search, in seconds; None if there is no limit.
     """
 
     format: Literal[2] = 2
@@ -95,7 +98,7 @@ class RunConfig(
     def build_search(
         self, name: str, store: Store, backend: Backend, *, overwrite: bool = False
     ) -> HyperHyperModel:
-        """Build the search with resources and tuner; raise ArgumentError for invalid options."""
+        """Build the search and bind its resources and tuner; raise ArgumentError if invalid."""
         import autokeras as ak
 
         from nas.hyperhypermodel import HyperHyperModel
@@ -127,7 +130,7 @@ class RunConfig(
 
     @property
     def fit_options(self) -> dict[str, Any]:
-        """Keyword arguments of ``fit`` and ``fit_on_prepared_data`` that the options determine."""
+        """Keyword arguments of ``fit`` and ``fit_on_prepared_data``, from the options."""
         return {
             "batch_size": self.batch_size,
             "epochs": self.epochs,
@@ -139,8 +142,9 @@ class RunConfig(
     def check_same(self, earlier: RunConfig, name: str) -> None:
         """Raise ArgumentError if this configuration cannot resume the run ``name``.
 
-        It must equal ``earlier``, the configuration of that run, except that limits may grow, and
-        the location of the data and Spark settings may differ. A seed of None is not compared.
+        It must equal ``earlier``, the configuration of that run, except that limits may be raised,
+        and the location of the data and Spark settings may differ. If this configuration has no
+        seed, seeds are not compared.
         """
         # Without --seed the run keeps its seed.
         ignored = _LOCATION | ({"seed"} if self.seed is None else set())
@@ -165,7 +169,8 @@ def _describe_value(value: Any) -> str:
 class Run:
     """Run that was started from the command line.
 
-    ``records`` are those of its journal; ``is_extended`` says whether its limits were raised.
+    ``records`` are the records of the run's journal. ``is_extended`` says whether its limits were
+    raised after the last of them.
     """
 
     store: Store
@@ -185,10 +190,10 @@ class Run:
         return bool(self.records[-1]["kind"] == "done" and not self.is_extended)
 
     def extend(self, max_trials: int | None, time_limit: float | None) -> Run:
-        """Return a copy of the run with new limits; a limit of None is left unchanged.
+        """Return a copy of the run with new limits; a limit given as None is left unchanged.
 
-        ``time_limit`` is in seconds. Raises ArgumentError if a limit is lowered, or the run had no
-        such limit.
+        ``time_limit`` is in seconds. Raises ArgumentError if a limit is lowered, or is added to a
+        run without such a limit.
         """
         given = {"max_trials": max_trials, "time_limit": time_limit}
         changed = {name: value for name, value in given.items() if value is not None}
@@ -252,7 +257,7 @@ def find_run(place: str) -> tuple[Store, str]:
 
 
 def format_place(store: Store, name: str) -> str:
-    """Return the folder or URL of a run as a command argument, quoted for a shell."""
+    """Return the folder or URL of a run, quoted for use as a shell argument."""
     return shlex.quote(f"{store.url.removeprefix('file://').rstrip('/')}/runs/{name}")
 
 
@@ -286,7 +291,7 @@ def read_config(store: Store, name: str) -> RunConfig | None:
 
 
 def read_extended_config(store: Store, name: str) -> RunConfig | None:
-    """Read a run's configuration as :func:`read_config` does, but with its current limits."""
+    """Read a run's configuration like :func:`read_config`, but with its current limits."""
     config = read_config(store, name)
     return None if config is None else _update_limits(config, read(store, name))
 

@@ -1,4 +1,4 @@
-"""The commands ``report``, ``predict``, ``audit`` and ``export``."""
+"""The commands ``report``, ``predict``, ``audit`` and ``export``, which use an existing run."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def predict(
 
 
 def _choose_format(output: str, option: str | None) -> str:
-    """Return the output format; raise ArgumentError if the suffix is that of another format."""
+    """Return the output format; raise ArgumentError if the suffix indicates a different one."""
     suffix = find_suffix(output.rstrip("/"))
     if suffix not in (None, "csv", "parquet") or (option and suffix not in (None, option)):
         raise ArgumentError(

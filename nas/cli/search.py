@@ -1,4 +1,4 @@
-"""The commands ``search`` and ``resume``."""
+"""The commands ``search`` and ``resume``, which start or continue a run on a table."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def list_files(session: SparkSession, path: str) -> list[str]:
 
 
 def resolve_path(session: SparkSession, path: str) -> str:
-    """Make a local path absolute for Spark, because Java's working folder may be another one."""
+    """Make a local path absolute for Spark, because Java's working folder may differ."""
     default = hadoop_setting(session.sparkContext, "fs.defaultFS", "file:///")
     if default.startswith("file:") and not is_url(path):
         return os.path.abspath(os.path.expanduser(path))
@@ -61,9 +61,9 @@ def read_table(
         session: The Spark session.
         path: Path or URL of the file or folder.
         table_format: ``"csv"`` (UTF-8), ``"parquet"`` or ``"libsvm"``.
-        vector_size: Number of features in libsvm data; None for the largest index in the file.
-        csv: CSV options that the user gave; None if there are none.
-        optional: Columns that CSV files without a header may lack: the labels of new rows.
+        vector_size: Number of features in libsvm data. If None, it is the largest index found.
+        csv: CSV options that the user gave; None if none were given.
+        optional: Names of columns that CSV files without a header may lack: labels of new rows.
 
     Raises:
         DataError: If the table is unreadable, or CSV lines do not fit its columns.
@@ -137,7 +137,7 @@ def _read_csv(
 
 
 def _has_broken_lines(lines: DataFrame, quote: str) -> bool:
-    """Return whether a line has an odd number of quotes, because a quoted value spans lines."""
+    """Return whether a quoted value spans lines, so that a line has an odd number of quotes."""
     from pyspark.sql.functions import col, length, lit, replace
 
     value = col("value")
@@ -153,7 +153,7 @@ def _unused_name(name: str, names: Sequence[str]) -> str:
 
 
 def read_vector_size(df: DataFrame, table_format: str) -> int | None:
-    """Return the number of features in libsvm data; None for other formats or an empty table."""
+    """Return the number of features in libsvm data; None if the format differs or no rows exist."""
     if table_format != "libsvm":
         return None
     first = df.first()
@@ -169,8 +169,8 @@ def check_output(
 ) -> None:
     """Raise ArgumentError if an output path may not be written.
 
-    The path must not be inside a protected folder, be or contain an input or protected folder, or
-    exist if ``overwrite`` is False.
+    The path must not be inside a ``protected`` folder (of a store's runs and data), and must not
+    be or contain a protected folder or an input. If ``overwrite`` is False, it must not exist.
     """
     output = f"{_normalize(session, path)}/"
     for each in protected:
@@ -220,7 +220,7 @@ def _escape_pattern(path: str) -> str:
 
 
 def _normalize(session: SparkSession, path: str) -> str:
-    """Return the normal form of a path, in which paths can be compared."""
+    """Return the path in a normal form, so that equal paths compare equal."""
     place = re.sub(r"^file:/+", "/", resolve_path(session, path))
     return place.rstrip("/") if is_url(place) else os.path.realpath(place).rstrip("/")
 

@@ -22,9 +22,9 @@ def spark_session(
 ) -> Iterator[SparkSession]:
     """Provide the active Spark session, or a new one that is stopped at the end of the block.
 
-    If ``master`` is None, a new session uses the master of ``spark-submit``, or else this machine
-    with one task slot per worker. ``workers`` defaults to 2. ``settings`` are Spark settings of a
-    new session.
+    If ``master`` is None, a new session uses the master of ``spark-submit``; without one, it runs
+    locally with one task slot per worker. ``workers`` defaults to 2. ``settings`` are Spark
+    settings of a new session.
     """
     if get_active_context() is not None:
         yield start_spark(master)

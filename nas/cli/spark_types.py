@@ -50,11 +50,11 @@ def scan_spark(
     Args:
         df: The DataFrame.
         names: Names of the string columns.
-        line_column: Name of the column with the CSV lines that do not fit the other columns; None
+        line_column: Name of the column that holds CSV lines that do not fit the other columns; None
             if there is no such column.
 
     Returns:
-        The scan of each column by name, and one of those lines (None if there is none).
+        The scan of each column by name, and one line that does not fit (None if all lines fit).
     """
     from pyspark.sql.functions import col
 
@@ -106,7 +106,7 @@ def describe_spark_kinds(df: DataFrame) -> dict[str, str]:
 
 
 def cast_sql(name: str, kind: str) -> str:
-    """Return SQL that casts a string column to a kind, and missing-value marks to null."""
+    """Return SQL that casts a string column to ``kind``, with missing-value marks as null."""
     column = quote_name(name)
     if kind == STRING:
         return column

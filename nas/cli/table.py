@@ -1,4 +1,4 @@
-"""Table that a command reads: its values, and what is known about its columns."""
+"""Tables that commands read, with the scans of their CSV columns, and detection of formats."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Table:
             values are removed.
         scans: Scan of each CSV column, by name; empty for other formats.
         unnamed: Names generated for columns that the header of a CSV file does not name.
-        zone: Time zone of timestamps with a time zone in an Arrow table; None if it is unknown.
+        zone: Time zone of an Arrow table's zone-aware timestamps; None if it is unknown.
     """
 
     df: Any
@@ -66,7 +66,7 @@ class Table:
 def describe_kinds(df: Any) -> dict[str, str]:
     """Return each column's kind (such as number), inferred from its type, by column name.
 
-    Columns of arrays and other types are omitted.
+    Columns of arrays and other unsupported types are omitted.
 
     Args:
         df: A Spark DataFrame or an Arrow table.
@@ -81,9 +81,9 @@ def detect_format(
 
     Args:
         path: Path of a file or folder.
-        option: Format that the user gave; None to detect it from suffixes.
+        option: Format that the user gave. If None, it is detected from the file names' suffixes.
         default: Format if no suffix is known.
-        files: Names of the files in the folder, if the path is one.
+        files: Names of the files in the folder, if ``path`` is a folder.
     """
     if option is not None:
         return option

@@ -53,7 +53,7 @@ _WORDS = {
 CLASSIFICATION, REGRESSION = "classification", "regression"
 
 FEATURE = "it was a feature of the search"
-"""Reason, for error messages, why new rows must have a column."""
+"""Reason, shown in error messages, why the table to predict must have a column."""
 
 _MOST_PROBABILITIES = 100  # columns; more classes stay an array
 
@@ -65,12 +65,13 @@ _MOST_SHOWN = 8  # columns in an error
 def choose_head(table: Table, labels: Sequence[str], column_types: Mapping[str, str]) -> str:
     """Return ``"classification"`` or ``"regression"``, depending on the label; log the reason.
 
-    Strings, booleans and up to 20 distinct integers are classes. Several labels mean a regression.
-    ``column_types`` are the kinds given by the user, by column name.
+    A label is a class if it holds strings, booleans or at most 20 distinct integers. Several labels
+    mean a regression. ``column_types`` are the kinds given by the user, by column name.
 
     Raises:
         ArgumentError: If the label can be neither classes nor numbers.
-        DataError: If a label is missing, or has values of another kind than the user gave.
+        DataError: If a label column is missing, or its values do not have the kind that the user
+            gave.
     """
     check_names(labels, table.columns, "--label names it")
     if len(labels) > 1:
@@ -112,7 +113,7 @@ def choose_features(
     mark: str | None,
     group: str | None = None,
 ) -> tuple[str, ...]:
-    """Return the names of the features: ``features``, or else all columns without another role.
+    """Return the feature names: ``features`` or, if empty, all columns that have no other role.
 
     Columns without a header name, such as an index written by pandas, are features only if
     ``features`` lists them.
@@ -179,7 +180,7 @@ def infer_kinds(
     Args:
         scans: Scan of each column, by name.
         column_types: Kinds given by the user, by column name.
-        numeric: Columns that must hold numbers: the labels of a regression.
+        numeric: Names of the columns that must hold numbers: the labels of a regression.
 
     Returns:
         The kind of each scanned column, by name.
@@ -214,7 +215,7 @@ def infer_kinds(
 
 
 def match_kinds(scans: Mapping[str, ColumnScan], recorded: Mapping[str, str]) -> dict[str, str]:
-    """Return the kind of each string column: that recorded in the search, or a compatible one.
+    """Return the kind of each string column: the kind recorded in the search or a compatible one.
 
     For example, a column that held integers in the search may now hold any numbers.
 
@@ -252,7 +253,7 @@ def _warn_of_impossible(scans: Mapping[str, ColumnScan], kinds: Mapping[str, str
 def find_kinds(table: Table, names: Sequence[str], recorded: Mapping[str, str]) -> dict[str, str]:
     """Return the kinds to which string columns of new rows must be cast, as in the search.
 
-    Columns that were strings in the search, too, are omitted.
+    Columns that were already strings in the search are omitted.
 
     Args:
         table: The table with the new rows.
@@ -339,7 +340,7 @@ def _predict_local(table: Table, result: Any, kinds: Mapping[str, str]) -> tuple
 
 
 def _name_probabilities(result: Any, column: str, existing: Sequence[str]) -> list[str]:
-    """Return one column name per class if ``column`` holds class probabilities; else ``[]``.
+    """Return a column name for each class if ``column`` holds class probabilities; else ``[]``.
 
     The list is also empty for more than 100 classes, or if two classes differ only in case.
 
@@ -362,11 +363,11 @@ def _name_probabilities(result: Any, column: str, existing: Sequence[str]) -> li
 
 
 def _find_example(scan: ColumnScan, kinds: Sequence[str]) -> str | None:
-    """Return a value that lacks one of ``kinds`` (the last, if known); None if there is none."""
+    """Return a value that lacks one of ``kinds``, preferably the last; None if there is none."""
     examples = (scan.examples[kind] for kind in reversed(kinds))
     return next((example for example in examples if example is not None), None)
 
 
 def _has_other_notation(scan: ColumnScan) -> bool:
-    """Return whether all values look like numbers or dates, but not like codes of digits alone."""
+    """Return whether all values look like numbers or dates, but are not all digits only."""
     return scan.has_kind(NOTATION) and not scan.has_kind(DIGITS)

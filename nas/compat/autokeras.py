@@ -15,8 +15,8 @@ class UncompiledGraph(Graph):
     """AutoKeras graph that does not pass column types to its blocks.
 
     When AutoKeras compiles a graph, it passes a StructuredDataInput's column types to the
-    StructuredDataBlock, which does not use them. This fails if the block reads another node's
-    output.
+    StructuredDataBlock, which does not use them. This fails if the block reads a different
+    node's output.
     """
 
     def compile(self) -> None:

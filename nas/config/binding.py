@@ -15,7 +15,7 @@ from nas.data.frames import COLLECT_ROWS
 Columns = list[str | list[str]]
 
 AUTO = "auto"
-"""Value of ``validation`` for a random fifth of the rows, and cross-validation of small tables."""
+"""Value of ``validation``: hold out a random fifth of the rows; cross-validate small tables."""
 
 AUTO_FRACTION = 0.2
 
@@ -70,7 +70,7 @@ class Resources:
 
     @property
     def few_slots(self) -> int:
-        """Maximum number of trials in progress if each should end soon, as with a time limit."""
+        """Maximum number of trials in progress under a time limit, where each should end soon."""
         return self.max_concurrent_trials or self.backend.num_workers + 1
 
     @property
@@ -82,8 +82,8 @@ class Resources:
         """Return the maximum number of trials in progress if trials are trained together.
 
         ``trials`` is the total number of trials; None if unknown. They are divided into waves of
-        equal size, because a small last wave would take as long as a full one. Only for tuners that
-        are not adaptive.
+        equal size, because a small last wave would take as long as a full one. Call this only for
+        tuners whose proposals do not depend on results.
         """
         limit = self.max_concurrent_trials or _GROUP_SLOTS_PER_WORKER * self.backend.num_workers
         if trials is None:
@@ -93,9 +93,10 @@ class Resources:
 
 
 def parse_columns(argument: str, value: Any) -> Columns | None:
-    """Return a sequence of column names, or of lists of them, as a list; None remains None.
+    """Convert a sequence of column names, or of lists of names, to a list.
 
-    Raises ArgumentError, which names ``argument``, for other values.
+    If ``value`` is None, return None. Raises ArgumentError, which names ``argument``, if it is
+    anything else.
     """
     if value is None:
         return None

@@ -1,4 +1,4 @@
-"""Data of a search: its preparation, its lookup in the store, and the classes that hold it."""
+"""Preparation of a search's data, its lookup in the store, and classes that describe it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class PreparedData:
 
 @dataclass(frozen=True)
 class SearchData:
-    """Prepared data, with the columns of each model input (``layout``) and the output targets."""
+    """Prepared data, with each model input's columns (``layout``) and the outputs' ``targets``."""
 
     manifest: Manifest
     layout: Layout
@@ -46,7 +46,7 @@ class SearchData:
 
     @property
     def label_forms(self) -> list[tuple[tuple[int, ...], str]]:
-        """Row shape and dtype of each output's labels."""
+        """Shape of one row, and dtype, of each output's labels."""
         return [(target.label_shape, target.label_dtype) for target in self.targets]
 
     def steps_per_epoch(self, batch_size: int, passes: int = 1) -> int:
@@ -75,15 +75,15 @@ def prepare_data(
 
     Args:
         resources: The bound resources.
-        x: As in ``HyperHyperModel.fit``.
-        y: As in ``fit``.
-        table: How the networks read raw tables; None if they cannot read them.
+        x: The features, as in ``HyperHyperModel.fit``.
+        y: The labels, as in ``fit``.
+        table: Options for reading raw tables; None if the networks cannot read raw tables.
         validation: Fraction of validation rows, or name of the column that marks them.
-        validation_data: As in ``fit``.
-        sample_weight: As in ``fit``.
+        validation_data: Validation features and labels, as in ``fit``; None if not given.
+        sample_weight: Sample weights, as in ``fit``; None if not given.
         seed: Seed of the split and the shuffle.
-        shuffle: As in ``fit``.
-        inspect: Function called with the planned data before anything is written.
+        shuffle: Whether to shuffle the rows, as in ``fit``.
+        inspect: Function called with a description of the data before anything is written.
 
     Raises:
         ArgumentError, DataError: If a search cannot train on the data.

@@ -24,13 +24,13 @@ from nas.spaces.tabular.space import TabularSpace
 from nas.trial.proposal import Tuner
 
 SELECTION = "selection"
-"""Field of a description with the settings of folds and ensemble; absent if there can be none."""
+"""Field with the settings of folds and ensemble; absent if a search can have neither."""
 
 _ENDS = ("input_layers", "output_layers")
 
 
 def describe_config(config: SearchConfig, seed: int, tuner: Tuner, program: str) -> dict[str, Any]:
-    """Describe everything that determines the course of a run, for the journal's first record.
+    """Describe everything that determines a run's course, for the first record in its journal.
 
     ``tuner`` must already know the search space. ``program`` is the serialized network (JSON) that
     is built with the default hyperparameters.
@@ -131,7 +131,7 @@ def _describe_space(space: CerebrosSpace | TabularSpace | None) -> Any:
 
 
 def _describe_compilation(program: str) -> Any:
-    """Describe losses, metrics and outputs without head names, because AutoKeras numbers them."""
+    """Describe losses, metrics and outputs without head names, which AutoKeras numbers."""
     text = get_merger_key(program)
     names = [output["name"] for output in json.loads(program)["outputs"]]
     for number, name in sorted(enumerate(names), key=lambda each: -len(each[1])):
@@ -151,7 +151,7 @@ def _digest_models(models: Mapping[int, Any] | None) -> dict[str, str]:
 
 
 def _get_dtype_policy() -> str | None:
-    """Return the name of Keras' dtype policy; None if it is the default one."""
+    """Return the name of Keras' dtype policy; None if it is the default policy."""
     name: str = keras.config.dtype_policy().name
     return None if name == keras.config.floatx() else name
 
@@ -196,7 +196,7 @@ def _get_named_objects(custom_objects: Mapping[str, Any]) -> dict[int, tuple[str
 
 
 def _get_callback_code(callback: keras.callbacks.Callback) -> list[Any]:
-    """Return a callback's class and the attributes with code, such as functions.
+    """Return a callback's class, and those of its attributes that contain code.
 
     ``describe_callbacks`` covers the other attributes.
     """

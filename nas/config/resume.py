@@ -52,9 +52,10 @@ _HINTS = {
 
 
 def find_earlier_run(store: Store, project_name: str, overwrite: bool) -> RecoveredJournal | None:
-    """Return the journal of the run to resume; None if there is no such run.
+    """Return the journal of the run to resume, or None if there is no such run.
 
-    A run without any proposal is ignored, and so is every run if ``overwrite`` is True.
+    A run whose journal has no trial proposals is ignored. If ``overwrite`` is True, every run is
+    ignored.
     """
     if overwrite or journal_key(project_name) not in store.list(f"runs/{project_name}"):
         return None
@@ -91,14 +92,15 @@ def check_rebuilt(
 ) -> None:
     """Raise ArgumentError if rebuilding a trial's network no longer gives the recorded one.
 
-    This finds changes that code digests do not cover, such as those of files, environment variables
-    or package versions. Runs of earlier versions have no digests.
+    This detects changes that code digests do not cover: in files or environment variables that the
+    code reads, or in package versions. For runs of earlier versions of this package, which have no
+    digests, it is the only such check.
 
     Args:
         record: The trial's record in the journal.
         program: The trial's recorded network, serialized.
-        build: Function that returns the network, serialized, given the trial's hyperparameters,
-            index and name.
+        build: Function of the trial's hyperparameters, index and name that returns the serialized
+            network.
         project_name: Name of the run.
     """
     name = record["trial"]
@@ -115,7 +117,7 @@ def check_rebuilt(
 
 
 def log_finished(recovered: RecoveredJournal, project_name: str) -> None:
-    """Warn that the run is finished, so that its result is returned without training."""
+    """Warn that the run is already finished and that its result is returned without training."""
     at, verb = recovered.records[-1].get("at"), "finished"
     if at is None:  # a run of an earlier version
         sessions = [record["at"] for record in recovered.records if record["kind"] == "session"]
@@ -181,7 +183,7 @@ def _other_run(
 
 
 def _find_difference(path: str, before: Any, now: Any) -> tuple[str, str, str] | None:
-    """Return the path and values of the first difference of two JSON values; None if equal."""
+    """Return the path and both values of the first difference in JSON data; None if equal."""
     if isinstance(before, dict) and isinstance(now, dict):
         pairs = [(f"{path}.{key}", before.get(key), now.get(key)) for key in {*before, *now}]
         pairs.sort(key=lambda pair: pair[0])

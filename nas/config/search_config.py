@@ -1,4 +1,4 @@
-"""Configuration of one search, as frozen dataclasses."""
+"""Frozen dataclasses with a search's configuration, and its adaptation to the data."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ MAX_CROSS_VALIDATED = 30_000
 class ModelConfig:
     """Definition of the networks of a search; see the arguments of ``HyperHyperModel``.
 
-    ``space`` is None for an AutoKeras graph and for the networks of a ``user_builder``. If
+    ``space`` is None if the networks are an AutoKeras graph or come from ``user_builder``. If
     ``is_auto`` is True and the data is a raw table, a ``TabularSpace`` replaces the space.
     """
 
@@ -73,8 +73,8 @@ class SearchConfig:
     the whole search. ``passes`` is the number of times that a trial reads a partition's rows in
     each epoch. ``folds`` is the number of cross-validation folds; 1 means no cross-validation.
     ``ensemble_size`` is the maximum number of configurations in the ensemble. ``max_seconds`` is
-    the time limit of the search, counted from ``began``, a value of ``time.monotonic()``; None for
-    no limit.
+    the time limit of the search, counted from ``began``, a value of ``time.monotonic()``. If
+    ``max_seconds`` is None, there is no limit.
     """
 
     model: ModelConfig
@@ -110,7 +110,7 @@ class SearchConfig:
 
     @property
     def rows_per_step(self) -> int:
-        """Rows per training step, if the space does not choose them."""
+        """Rows per training step; used only if the space does not choose the batch size."""
         return self.batch_size or DEFAULT_BATCH_SIZE
 
     @property
@@ -128,10 +128,10 @@ class SearchConfig:
 
     @property
     def table_options(self) -> TableOptions | None:
-        """How the networks read raw tables; None if they cannot read them.
+        """Options for reading raw tables; None if the networks cannot read raw tables.
 
-        Networks of a space can, and AutoKeras graphs with an ``ak.StructuredDataInput``, unless
-        ``input_shape`` or base models are given.
+        Networks of a search space can read them, and so can AutoKeras graphs with an
+        ``ak.StructuredDataInput``, but not if ``input_shape`` or base models are given.
         """
         model = self.model
         nodes = [node for node in model.inputs if isinstance(node, ak.StructuredDataInput)]
@@ -204,7 +204,7 @@ def configure_model(
 
 
 def _check_space(space: Any) -> CerebrosSpace | TabularSpace | None:
-    """Return the search space; None if it is ``"auto"`` or None, and depends on the data."""
+    """Return the search space; None if it is ``"auto"`` or None and thus depends on the data."""
     if space is None or space == "auto":
         return None
     if not isinstance(space, CerebrosSpace | TabularSpace):
@@ -217,8 +217,8 @@ def _check_space(space: Any) -> CerebrosSpace | TabularSpace | None:
 def adapt_to_data(config: SearchConfig, manifest: Manifest, cross_validates: bool) -> SearchConfig:
     """Return the configuration with the settings that depend on the data, such as space and tuner.
 
-    ``cross_validates`` says whether the validation rows were drawn at random by default, so that
-    cross-validation with other random folds is allowed.
+    ``cross_validates`` says whether the validation rows were drawn at random by default; only then
+    is cross-validation with random folds allowed.
     """
     space = config.model.space
     if config.model.is_auto and manifest.table is not None:

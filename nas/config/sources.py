@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 class DataArguments:
     """Arguments of ``fit`` and ``resource_bind`` that define the data.
 
-    ``table`` says how the networks read raw tables; None if they cannot read them.
+    ``table`` holds the options for reading raw tables; None if the networks cannot read them.
     """
 
     resources: Resources
@@ -49,7 +49,7 @@ class DataArguments:
 
 @dataclass(frozen=True)
 class PreparationInput:
-    """Input of a data preparation: the function to call, the data, and the columns of each role.
+    """Input of a data preparation: the function ``prepare``, its data, and the columns by role.
 
     ``validation`` is the fraction of validation rows, or the name of the column that marks them.
     ``raw`` holds the additional arguments of ``prepare`` that describe a raw table.
@@ -150,9 +150,9 @@ def _read_spark(arguments: DataArguments, rule: SplitRule | None) -> Preparation
 def _collect_small(
     arguments: DataArguments, features: Sequence[str], labels: Sequence[str]
 ) -> DataArguments | None:
-    """Return the arguments with the Spark DataFrame as an Arrow table; None if it is not small.
+    """Return the arguments with a small Spark DataFrame as an Arrow table; None if not small.
 
-    Spark would run about ten jobs, of a second each, to prepare even a few rows.
+    This saves time, because Spark would prepare even a few rows in about ten jobs of a second each.
     """
     from cerebros_spark.data.table.collection import collect_small, sort_rows
 
@@ -224,7 +224,7 @@ def _warn_if_sorted(arguments: DataArguments) -> None:
 def _find_spark_features(
     resources: Resources, df: Any, labels: Columns | None, validation: float | str
 ) -> Columns:
-    """Return the names of all columns that have no other role."""
+    """Return the names of all columns that are not labels, weights, groups or validation marks."""
     others = {*flatten_names(labels), resources.sample_weight_column, validation}
     others.add(resources.group_column)
     return [name for name in df.columns if name not in others]
@@ -250,7 +250,7 @@ def _check_spark_arguments(
 
 
 def _mark_validation(df: Any, validation: Any, names: Sequence[str]) -> Any:
-    """Return the union of the named columns of both DataFrames, with validation rows marked."""
+    """Return both DataFrames' columns ``names`` in one DataFrame, with validation rows marked."""
     from pyspark.sql.functions import lit
 
     from cerebros_spark.data.spark_columns import quote

@@ -36,8 +36,8 @@ class TunerBinding:
     """Validated tuner, with its objective, maximum number of trials and hyperparameter overrides.
 
     ``factory`` creates the tuner. ``options`` are JSON values, which are compared when a run is
-    resumed. ``max_trials`` is None if only the tuner decides. ``code`` is a tuner object or an
-    oracle's class, which may contain custom code; None for a tuner given by name.
+    resumed. ``max_trials`` is None if the tuner alone decides when to stop. ``code`` is a tuner
+    object or an oracle's class, which may contain custom code; None if the tuner is given by name.
     """
 
     name: str
@@ -59,9 +59,10 @@ class TunerBinding:
     def make(
         self, seed: int, epochs: int | None, points: Sequence[Mapping[str, Any]] = ()
     ) -> Tuner:
-        """Create a tuner for trials of at most ``epochs`` epochs; None for no limit.
+        """Create a tuner for trials of at most ``epochs`` epochs; if None, there is no limit.
 
-        ``points`` are sets of hyperparameter values that are known to be strong in the space.
+        ``points`` are configurations of the search space that are known to be strong: dicts of
+        values by hyperparameter name. Tuners that do not use them ignore them.
         """
         return self.factory(
             objective=self.objective,
@@ -213,7 +214,7 @@ def _get_class_name(value: Any) -> str:
 
 
 def _replace_non_finite(value: Any) -> Any:
-    """Replace non-finite numbers, which are not valid JSON, by strings such as ``"inf"``."""
+    """Replace non-finite numbers, which are not valid JSON, with strings such as ``"inf"``."""
     if isinstance(value, dict):
         return {name: _replace_non_finite(each) for name, each in value.items()}
     if isinstance(value, list):

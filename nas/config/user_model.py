@@ -46,8 +46,8 @@ def resolve_user_model(
 ) -> SearchData:
     """Build the network once, and return the data with that network's inputs and targets.
 
-    If ``input_shape`` is None, the columns determine the shape of a row, but flat rows are reshaped
-    to a network input with as many elements.
+    If ``input_shape`` is None, the columns determine the shape of a row. Flat rows are reshaped if
+    the network declares an input with the same number of elements.
 
     Raises ArgumentError if the network cannot be trained on the data, or workers cannot rebuild it.
     """
@@ -85,7 +85,7 @@ def _get_declared_shapes(
 
 
 def _count_groups(columns: Any) -> int:
-    """Return the number of groups of column names, one per input; 1 if they are not grouped."""
+    """Return the number of column-name groups (one per input); 1 if the names are not grouped."""
     grouped = columns is not None and any(not isinstance(each, str) for each in columns)
     return len(columns) if grouped else 1
 
@@ -98,7 +98,7 @@ def _make_layout(
     shapes: Mapping[str, tuple[Any, ...]] | None,
     output_names: Sequence[str] | None = None,
 ) -> Layout:
-    """Return the layout of inputs and outputs; if ``output_names`` is None, ignore bound labels."""
+    """Return the column layout; if ``output_names`` is None, ignore the bound label names."""
 
     def make(shape: Any) -> Layout:
         return default_layout(

@@ -18,7 +18,7 @@ def build_inputs(frame: Any, layout: Layout, dtypes: Sequence[str]) -> list[np.n
     """Build the model inputs, each of shape ``(rows, *input_shape)``.
 
     Args:
-        frame: A pandas DataFrame, or arrays by column name.
+        frame: A pandas DataFrame, or a dict of arrays by column name.
         layout: Columns of each input and output, and the input shapes.
         dtypes: NumPy dtype name of each input.
 
@@ -44,7 +44,7 @@ def build_labels(frame: Any, layout: Layout, dtypes: Sequence[str]) -> list[np.n
 
 
 def predict_rows(model: Any, inputs: Any, **options: Any) -> Any:
-    """Predict the outputs of a ``keras.Model``, also for zero rows, which Keras rejects."""
+    """Predict the outputs of a ``keras.Model``, and allow zero rows, which Keras rejects."""
     if len(inputs[0] if isinstance(inputs, list) else inputs):
         return model.predict(inputs, **options)
     empty = [np.zeros((0, *each.shape[1:]), str(each.dtype)) for each in model.outputs]
@@ -52,11 +52,11 @@ def predict_rows(model: Any, inputs: Any, **options: Any) -> Any:
 
 
 def stack_arrow_rows(values: np.ndarray) -> np.ndarray:
-    """Return an object column of Arrow arrays as a matrix ``(rows, width)``, without copying.
+    """Return an object column of arrays from Arrow as a ``(rows, width)`` matrix, without copying.
 
-    The arrays are consecutive views of one buffer; copying them row by row takes longer than
-    running a small network. Only pass columns from Arrow: other arrays may share a buffer in a
-    different order. Columns that do not share one buffer are returned unchanged.
+    The arrays are consecutive slices of one buffer; copying them row by row takes longer than
+    running a small network. Only pass columns from Arrow: arrays from elsewhere may share a buffer
+    in a different order. Columns that do not share one buffer are returned unchanged.
     """
     if values.dtype != object or not len(values) or any(value is None for value in values):
         return values

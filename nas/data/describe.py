@@ -42,7 +42,7 @@ _SAMPLE = 20_000
 _MOST_CLASSES = 50
 _MOST_BINS = 50
 _LEAK = 0.99
-"""Accuracy or explained share of variance above which a feature is a likely target leak."""
+"""Accuracy or R² above which a feature that predicts the label alone is a likely leak."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,9 @@ def describe_table(
 
     Args:
         df: A Spark or pandas DataFrame, or an Arrow table.
-        label: Name of the label column; None to describe all columns as features.
-        column_types: Column kinds by name, as in ``HyperHyperModel.resource_bind``; None to infer
-            all kinds.
+        label: Name of the label column. If None, all columns are described as features.
+        column_types: Column kinds by name, as in ``HyperHyperModel.resource_bind``. If None, all
+            kinds are inferred.
         collect_rows: Maximum number of rows of a Spark DataFrame to collect on the driver, as in
             ``resource_bind``.
 
@@ -188,7 +188,7 @@ def _survey_spark(
 
 
 def _count_classes(df: Any, label: str) -> tuple[int, list[tuple[Any, int]]]:
-    """Count the rows without a label, and those of each class if there are at most 50 classes."""
+    """Count the unlabeled rows, and each class's rows (empty if there are more than 50 classes)."""
     if is_spark(df):
         from cerebros_spark.data.spark_columns import quote
 
@@ -218,8 +218,9 @@ def _count_classes(df: Any, label: str) -> tuple[int, list[tuple[Any, int]]]:
 def find_leaks(sample: pd.DataFrame, label: str, names: Sequence[str]) -> list[str]:
     """Return warnings about features that alone predict the label nearly perfectly.
 
-    Half of the sample yields the label's mean or most frequent class for each category or bin of a
-    feature; the other half tests this prediction. A column of IDs therefore predicts nothing.
+    Half of the sample yields the label's mean or most frequent class for each category or quantile
+    bin of a feature; the other half tests this prediction. A column of IDs therefore predicts
+    nothing.
     """
     labeled = sample[~find_missing(sample[[label]])[label]]
     if len(labeled) < 20 or holds_arrays(labeled[label]):
@@ -245,7 +246,7 @@ def find_leaks(sample: pd.DataFrame, label: str, names: Sequence[str]) -> list[s
 
 
 def _to_groups(series: pd.Series) -> np.ndarray:
-    """Return each value's category index, or its quantile bin if there are many numbers."""
+    """Return each value's category index, or quantile bin if a numeric column has many values."""
     if pd.api.types.is_numeric_dtype(series) and series.nunique() > _MOST_BINS:
         finite = series.astype(float).replace([np.inf, -np.inf], np.nan)
         bins = pd.qcut(finite, _MOST_BINS, labels=False, duplicates="drop")
@@ -256,7 +257,7 @@ def _to_groups(series: pd.Series) -> np.ndarray:
 def _score_class(
     groups: np.ndarray, target: np.ndarray, first: np.ndarray, second: np.ndarray
 ) -> float:
-    """Return the accuracy of predicting each group's most frequent class; 0 if it adds little."""
+    """Return the accuracy of each group's most frequent class; 0 if grouping helps too little."""
     frame = pd.DataFrame({"group": groups, "target": pd.factorize(target)[0]})
     learned = frame.iloc[first].groupby("group")["target"].agg(lambda each: each.mode().iloc[0])
     tested = frame.iloc[second]
@@ -268,7 +269,7 @@ def _score_class(
 def _score_number(
     groups: np.ndarray, target: np.ndarray, first: np.ndarray, second: np.ndarray
 ) -> float:
-    """Return the share of the label's variance that the group means explain."""
+    """Return the fraction of the label's variance explained by the group means (R²)."""
     frame = pd.DataFrame({"group": groups, "target": target.astype(float)})
     learned = frame.iloc[first].groupby("group")["target"].mean()
     tested = frame.iloc[second]
@@ -278,7 +279,7 @@ def _score_number(
 
 
 def _follows(series: pd.Series, target: pd.Series) -> bool:
-    """Return whether a feature is numeric and nearly a monotone function of the label."""
+    """Return whether a feature is numeric, with a rank correlation to the label near 1 or -1."""
     if not pd.api.types.is_numeric_dtype(series):
         return False
     both = pd.DataFrame({"x": series.astype(float), "y": target.astype(float)}).dropna()

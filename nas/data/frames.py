@@ -76,7 +76,7 @@ def are_arrays(values: Sequence[Any]) -> bool:
 
 
 def to_column(values: Any) -> Any:
-    """Convert values to a DataFrame column; a row of several values becomes an array."""
+    """Convert values to a DataFrame column; rows of several values become one array each."""
     if isinstance(values, pd.Series):
         return values.reset_index(drop=True)
     if isinstance(values, pa.Array | pa.ChunkedArray):
@@ -106,12 +106,13 @@ def holds_arrays(series: pd.Series) -> bool:
 def to_arrow(frame: pd.DataFrame, column_types: Mapping[str, str] | None = None) -> pa.Table:
     """Convert a pandas DataFrame to an Arrow table.
 
-    Floats and decimals become integers if ``column_types`` declares them categorical or boolean, or
-    if they are IDs with missing values. Unusable columns that ``column_types`` ignores become null.
+    Floats and decimals become integers if ``column_types`` declares them categorical or boolean.
+    So do IDs that are floats only because some are missing. Unusable columns become null if
+    ``column_types`` marks them to be ignored.
 
     Raises:
         DataError: If columns cannot be converted, for example because they hold values of several
-            types; the message names all of them.
+            types; the message names every unusable column.
     """
     table, problems = _convert_columns(frame, column_types)
     if problems:
@@ -127,7 +128,8 @@ def make_table(
     Args:
         frame: The DataFrame.
         column_types: Column kinds that the user set, by name; None if there are none.
-        embeds: Whether the networks embed categories.
+        embeds: Whether the networks embed categories. If False, categories are one-hot encoded, and
+            at most 100 per column are kept.
 
     Raises:
         ArgumentError: If columns have unsupported types, or ``column_types`` is invalid.
@@ -174,7 +176,7 @@ def _convert_columns(
 
 
 def _are_ids(series: pd.Series, values: Any) -> bool:
-    """Return whether values are integers that pandas stores as floats, since some are missing."""
+    """Return whether values are integers that pandas stores as floats because some are missing."""
     is_numpy = isinstance(series.dtype, np.dtype)  # Arrow and Spark have integers with nulls
     if not is_numpy or not pa.types.is_floating(values.type) or not values.null_count:
         return False
@@ -208,7 +210,7 @@ def to_arrow_column(series: pd.Series, name: str) -> pa.Array:
 
 
 def _check_times(series: pd.Series, name: str) -> None:
-    """Raise DataError if dates and times, or times with and without a zone, are mixed."""
+    """Raise DataError if a column mixes dates with timestamps, or zone-aware with naive ones."""
     kinds = set()
     for value in series[series.notna()]:
         kind = "dates" if not isinstance(value, datetime.datetime) else "times without a zone"
@@ -260,7 +262,7 @@ def to_integers(values: Any, name: str, use: str) -> Any:
 
 
 def find_missing_values(values: pd.Series) -> pd.Series:
-    """Return a mask of null and NaN values, which pandas distinguishes in Arrow columns."""
+    """Return a boolean mask of null and NaN values, which differ in pandas' Arrow columns."""
     missing = values.isna()
     if isinstance(values.dtype, pd.ArrowDtype) and pd.api.types.is_float_dtype(values.dtype):
         missing |= np.isnan(values.to_numpy(float, na_value=np.nan))

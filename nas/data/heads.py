@@ -1,4 +1,4 @@
-"""Targets: network outputs for AutoKeras heads, with properties inferred from the data."""
+"""Targets: descriptions of network outputs that are resolved from AutoKeras heads and data."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _REGRESSION_LOSSES = (
 
 @dataclass(frozen=True)
 class Target:
-    """Output of a network, with its Keras loss and metrics and a description of its labels."""
+    """Network output, with its Keras loss, its Keras metrics and the description of its labels."""
 
     head: Any
     name: str
@@ -54,7 +54,7 @@ class Target:
 
     @property
     def class_indices(self) -> bool:
-        """Whether the labels must be class indices, so that fractions are invalid."""
+        """Whether the labels must be class indices, which excludes fractions."""
         return self.sparse or (self.num_classes is not None and self.label_shape == (1,))
 
     @property
@@ -69,7 +69,7 @@ class Target:
         return AllowedValues(1 if self.probabilities else None)
 
     def dtype_for(self, *, fractions: bool) -> str:
-        """Return the dtype of labels in scoring; ``fractions`` says whether they have fractions."""
+        """Return the labels' dtype in evaluation; ``fractions`` says whether any is fractional."""
         return "float32" if fractions and not self.class_indices else self.label_dtype
 
 
@@ -123,7 +123,7 @@ def resolve_targets(
 
 
 def _describe_labels(target: Target, labels: Labels) -> LabelForm:
-    """Return the form of the labels, given by a ClassificationHead or inferred from the output."""
+    """Return the labels' form, set by a ClassificationHead or inferred from the output."""
     if target.num_classes is None:
         return infer_form(target.name, labels, target.width, target.activation, target.loss)
     if target.width == 1:
@@ -185,7 +185,7 @@ def _resolve_target(
 
 
 def _is_regression(target: Target) -> bool:
-    """Return whether the output is linear, and the loss compares it directly with the label."""
+    """Return whether the output is linear and the loss compares it directly with the label."""
     loss = keras.losses.get(target.loss)
     name = getattr(loss, "__name__", type(loss).__name__).replace("_", "").lower()
     is_linear = target.activation == "linear" and target.label_shape == (target.width,)
@@ -195,7 +195,7 @@ def _is_regression(target: Target) -> bool:
 def _resolve_class_indices(
     head: Any, label: str, classes: tuple[int, ...] | None
 ) -> tuple[int, int, str, Any]:
-    """Return width, number of classes, activation and loss for labels that are class indices."""
+    """Return output width, class count, activation and loss for labels that are class indices."""
     if classes is None:
         raise DataError(
             f"the label column {label!r} holds no class indices (fractions, or more than 1,000 "
@@ -230,7 +230,7 @@ def _resolve_class_indices(
 
 
 def _to_sparse_loss(loss: Any, label: str) -> Any:
-    """Convert a crossentropy for one-hot labels, AutoKeras' default, to one for class indices."""
+    """Convert AutoKeras' default crossentropy, for one-hot labels, to one for class indices."""
     config = loss.get_config()
     if config["label_smoothing"]:
         raise ArgumentError(
@@ -245,7 +245,7 @@ def _to_sparse_loss(loss: Any, label: str) -> Any:
 def _resolve_class_vectors(
     head: Any, label: str, width: int, columns: Sequence[Column]
 ) -> tuple[int, int, str, Any]:
-    """Return width, number of classes, activation and loss for one-hot or multi-label vectors."""
+    """Return output width, class count, activation and loss for one-hot or multi-label vectors."""
     if head.num_classes not in (None, width):
         raise DataError(
             f"the label {label!r} has {width} values per row, but its ClassificationHead has "
@@ -273,7 +273,7 @@ def check_metrics(metrics: Sequence[Any]) -> None:
 
 
 def _merge_metrics(own: Sequence[Any], more: Sequence[Any]) -> tuple[Any, ...]:
-    """Return ``own`` and then ``more``, without metrics in ``own`` that ``more`` repeats."""
+    """Return ``own`` followed by ``more``, without metrics in ``own`` that ``more`` repeats."""
     names = {get_canonical_name(metric) for metric in more}
     kept = [*(metric for metric in own if get_canonical_name(metric) not in names), *more]
     return tuple(stabilize_names(kept))

@@ -36,7 +36,7 @@ class NamedColumns:
 
 
 def flatten_names(columns: Columns | None) -> list[str]:
-    """Return column names, which may be grouped, as a flat list; an empty one for None."""
+    """Return column names, which may be grouped, as a flat list; empty if None."""
     return [name for each in columns or [] for name in _as_group(each)]
 
 
@@ -58,8 +58,8 @@ def name_columns(
 ) -> NamedColumns:
     """Convert features, labels and sample weights to named columns.
 
-    Bound names take precedence. Otherwise a pandas column keeps its name, and an array is named
-    ``features`` or ``target``, with a numeric suffix if there are several.
+    Names bound with ``resource_bind`` take precedence. Otherwise a pandas column keeps its name,
+    and an array is named ``features`` or ``target``, with a numeric suffix if there are several.
 
     Args:
         x: The features; a pandas DataFrame may also contain the labels.
@@ -137,8 +137,8 @@ def select_columns(x: Any, groups: Sequence[Sequence[str]], argument: str) -> An
 
     Raises:
         DataError: If a column is missing, or columns differ in length.
-        ArgumentError: If arrays and columns differ in number, or if it is ambiguous whether arrays
-            are rows or columns.
+        ArgumentError: If the numbers of arrays and columns differ, or if it is ambiguous whether
+            arrays are rows or columns.
     """
     names = [name for group in groups for name in group]
     if isinstance(x, pd.DataFrame | Mapping):
@@ -174,7 +174,7 @@ def _count_rows(columns: Mapping[str, np.ndarray]) -> int:
 def _split_arrays(
     arrays: Sequence[np.ndarray], groups: Sequence[Sequence[str]], argument: str
 ) -> dict[str, np.ndarray]:
-    """Return columns by name from one array per column, one per group, or one for all columns."""
+    """Split arrays (one per column, one per group, or a single one) into columns by name."""
     names = [name for group in groups for name in group]
     if len(arrays) == len(names):
         return dict(zip(names, arrays, strict=True))
@@ -209,7 +209,7 @@ def _check_names(table: Mapping[str, Any], names: Sequence[str], argument: str) 
 
 
 def _check_lengths(columns: Mapping[str, np.ndarray], argument: str) -> None:
-    """Raise DataError if columns differ in their numbers of rows."""
+    """Raise DataError if columns differ in length."""
     lengths = {name: len(values) for name, values in columns.items() if values.ndim}
     first = next(iter(lengths), "")
     for name, length in lengths.items():
@@ -225,8 +225,8 @@ def _columns_by_name(
 ) -> dict[str, Any]:
     """Return a table's columns by name, with the names converted to strings.
 
-    Columns that are not in ``needed`` map to None; by default all are needed. Raise ArgumentError
-    if two needed names are equal as strings, such as 1 and "1".
+    Columns that are not in ``needed`` map to None; if ``needed`` is None, all columns are needed.
+    Raise ArgumentError if two needed names are equal as strings, such as 1 and "1".
     """
     columns: dict[str, Any] = {}
     for i, name in enumerate(value):
@@ -245,7 +245,7 @@ def _columns_by_name(
 def _name_arrays(
     value: Any, bound: Columns | None, argument: str, default: str
 ) -> tuple[dict[str, np.ndarray], Columns]:
-    """Return arrays by column name, and the names, grouped as in ``bound`` if it is given."""
+    """Return arrays by column name, and the column names, grouped as in ``bound`` unless None."""
     names = flatten_names(bound)
     if isinstance(value, pd.Series):
         unbound = default if value.name is None else value.name
@@ -314,7 +314,7 @@ def _append_validation(
 
 
 def _prefer_int64(values: np.ndarray) -> np.ndarray:
-    """Convert uint64 to int64 if all values fit; NumPy concatenates the two to float64."""
+    """Convert uint64 to int64 if all values fit; NumPy would concatenate the two as float64."""
     if values.dtype == np.uint64 and (not values.size or values.max() < 2**63):
         return values.astype(np.int64)
     return values
@@ -332,7 +332,7 @@ def _match_integers(more: np.ndarray, values: np.ndarray, name: str) -> np.ndarr
 
 
 def find_row_shape(x: Any, y: Any, shape: Sequence[int] | None) -> Sequence[int] | None:
-    """Return the shape of one row of ``x`` if it has several axes; otherwise return ``shape``.
+    """Return the shape of one row of ``x`` if a row has several axes; otherwise return ``shape``.
 
     Raises:
         ArgumentError: If ``x`` and ``y`` have different numbers of rows, or if ``shape`` is given

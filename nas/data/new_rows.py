@@ -66,7 +66,7 @@ def encode_rows(x: Any, schema: TableSchema, groups: Sequence[Sequence[str]]) ->
 
 
 def _adapt_categories(frame: pd.DataFrame, columns: Sequence[TableColumn]) -> pd.DataFrame:
-    """Convert float categories to plain floats if training had integers, otherwise to strings.
+    """Convert float categories to floats if they were integers in training, otherwise to strings.
 
     pandas turns integers into floats if a value is missing.
     """
@@ -87,9 +87,9 @@ def _adapt_categories(frame: pd.DataFrame, columns: Sequence[TableColumn]) -> pd
 def _name_arrays(
     x: Any, schema: TableSchema, groups: Sequence[Sequence[str]]
 ) -> dict[str, np.ndarray]:
-    """Return the columns of arrays, which are in the order of training, by name.
+    """Return the columns of arrays by name; the arrays are in the column order of training.
 
-    The arrays hold either all columns of the table or only those that the network reads.
+    They hold either all columns of the table or only those that the network reads.
     """
     arrays = list(x) if isinstance(x, tuple | list) and are_arrays(x) else [x]
     arrays = [to_array(each, "x") for each in arrays]
@@ -154,7 +154,7 @@ def _count(y: Any) -> int:
 def encode_frame(table: pa.Table, columns: Sequence[TableColumn]) -> dict[str, np.ndarray]:
     """Encode an Arrow table's columns, after checking their types, as arrays by column name.
 
-    Each array has the shape ``(rows, *field_shape)`` and the ``field_dtype`` of its column.
+    Each array has the shape ``(rows, *field_shape)`` and the dtype ``field_dtype`` of its column.
     """
     raw, adapted, arrays = [], [], {}
     for column in columns:
@@ -175,7 +175,7 @@ def encode_frame(table: pa.Table, columns: Sequence[TableColumn]) -> dict[str, n
 def _adapt(
     values: pa.ChunkedArray, column: TableColumn
 ) -> tuple[pa.ChunkedArray, RawColumn, TableColumn]:
-    """Convert a column's values for encoding; also return their raw column and adapted schema.
+    """Return a column's values, converted for encoding, with their raw column and adapted schema.
 
     Raises:
         DataError: If the values' type is incompatible with the type in training.
@@ -219,7 +219,7 @@ def _fill_type(values: pa.ChunkedArray, column: TableColumn) -> pa.ChunkedArray:
 
 
 def _convert_zone(values: pa.ChunkedArray, column: DatetimeColumn) -> pa.ChunkedArray:
-    """Convert zone-aware times to the training time zone; raise DataError if there was none."""
+    """Convert zone-aware times to the training time zone; raise DataError if training had none."""
     if getattr(values.type, "tz", None) is None:
         return values
     if not column.zone:

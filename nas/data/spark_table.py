@@ -1,4 +1,4 @@
-"""Raw tables in Spark: features of any type, and labels as class indices."""
+"""Raw tables in Spark: description of their features, and conversion of labels to indices."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def describe_spark_table(
     features: Columns,
     label_columns: Columns,
 ) -> tuple[DataFrame, Columns, dict[str, Any]]:
-    """Describe the features of a DataFrame, and replace the classes of its labels by indices.
+    """Describe the features of a DataFrame, and replace its class labels with class indices.
 
     Rows without a label are dropped with a warning. Each struct column becomes one column per
     field.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 _ORDERED = ("boolean", "byte", "short", "integer", "long", "decimal")
-"""Spark's boolean and numeric types that cannot hold NaN."""
+"""Names of Spark's boolean and numeric types that cannot hold NaN."""
 
 _MOST_GROUPS = 200_000
 """Maximum number of groups, or of distinct times, whose sizes are collected for the split."""
@@ -139,7 +139,7 @@ def _are_dates(values: pd.Series) -> bool:
 
 
 def choose_count(sizes: np.ndarray, fraction: float) -> int:
-    """Return how many of the first groups together come closest to a fraction of all rows.
+    """Return how many groups, from the first, together come closest to a fraction of all rows.
 
     ``sizes`` are the groups' numbers of rows. At least one group is chosen, and if there are
     several, at least one is not.

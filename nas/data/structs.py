@@ -14,7 +14,7 @@ from nas.data.frames import find_present, to_arrow_column
 def flatten_structs(
     frame: pd.DataFrame, ignored: Sequence[str] = ()
 ) -> tuple[pd.DataFrame, dict[str, list[str]]]:
-    """Replace each column of structs or dicts by one column per field, named ``column.field``.
+    """Replace each column of structs or dicts with one column per field, named ``column.field``.
 
     Nested structs are flattened, too, as in Spark DataFrames.
 
@@ -26,7 +26,7 @@ def flatten_structs(
         The flattened table, and the names of the new columns by struct name.
 
     Raises:
-        DataError: If the name of a new column is taken, or only some values of a column are dicts.
+        DataError: If a new column's name already exists, or only some values of a column are dicts.
     """
     columns: dict[str, pd.Series] = {}
     fields: dict[str, list[str]] = {}

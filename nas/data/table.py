@@ -52,8 +52,8 @@ class TableOptions:
     Attributes:
         heads: AutoKeras heads of the network outputs.
         column_types: Column kinds that the user set, by name; None if there are none.
-        embeds: Whether the networks embed categories. Otherwise categories are one-hot encoded, and
-            at most 100 categories of a column are known.
+        embeds: Whether the networks embed categories. If False, categories are one-hot encoded, and
+            at most 100 per column are kept.
     """
 
     heads: Sequence[Any]
@@ -66,7 +66,7 @@ class NamedTable(NamedColumns):
     """Arguments of ``fit`` with a raw table.
 
     Attributes:
-        table: The features; ``columns`` holds only the other columns.
+        table: The features, as a raw table; ``columns`` holds only the labels and other columns.
         classes: Classes of each label of a classification head.
     """
 
@@ -89,8 +89,9 @@ def name_table(
 ) -> NamedTable:
     """Convert ``fit`` arguments with a raw table to named columns, with classes as indices.
 
-    Rows without a label are dropped with a warning. If ``rule`` is given, it splits the rows
-    instead of ``validation``. For the other arguments, see :func:`nas.data.inputs.name_columns`.
+    Rows without a label are dropped with a warning. If ``rule`` is not None, it splits the rows
+    by group or time and replaces ``validation``. For the other arguments, see
+    :func:`nas.data.inputs.name_columns`.
 
     Raises:
         ArgumentError: If the labels are not given, or the type of a feature cannot be used.
@@ -146,7 +147,7 @@ def name_table(
 def _replace_structs(
     feature_columns: Columns | None, fields: Mapping[str, list[str]]
 ) -> Columns | None:
-    """Replace each struct among the bound features by the names of its field columns."""
+    """Replace each struct among the bound features with the names of its field columns."""
     if feature_columns is None or not fields:
         return feature_columns
     groups: list[str | list[str]] = []

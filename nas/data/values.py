@@ -18,7 +18,7 @@ _MOST_SHOWN = 3  # maximum number of values in an error
 def to_array(value: Any, name: str) -> np.ndarray:
     """Convert numbers of any kind to a NumPy array in which nulls are masked.
 
-    Nested lists become arrays. Nullable and Arrow dtypes of pandas become NumPy dtypes, as do
+    Nested lists become arrays. Nullable and Arrow dtypes of pandas become NumPy dtypes, and so do
     Python integers, decimals and booleans in object columns. Other values keep their dtype, which a
     later check of the column rejects. Error messages call the value ``name``.
 
@@ -77,7 +77,7 @@ def _convert_series(series: pd.Series, name: str) -> np.ndarray:
 
 
 def _convert_objects(array: np.ndarray, name: str) -> np.ndarray:
-    """Convert an object array to numbers if all are numbers, or stack it if any is an array."""
+    """Convert an object array of numbers to a numeric dtype, or stack an object array of arrays."""
     values = list(array.flat)
     if any(isinstance(value, np.ndarray | list | tuple) for value in values):
         return _stack_rows(array, name)
@@ -186,7 +186,7 @@ def _to_floats(values: np.ndarray, target: np.dtype, name: str) -> np.ndarray:
 
 
 def has_fractions(values: np.ndarray) -> bool:
-    """Return whether any value is not an integer; NaN counts as a fraction."""
+    """Return whether any value is not an integer; True also if a value is NaN."""
     data = np.ma.getdata(values)
     return data.dtype.kind == "f" and bool((data != np.floor(data)).any())
 
@@ -209,7 +209,7 @@ def _check_integers(values: np.ndarray, name: str) -> None:
 
 
 def is_array(value: Any) -> bool:
-    """Return whether a value is one array or nested list of numbers, not a list of arrays."""
+    """Return whether a value is a single array or nested list of numbers, not a list of arrays."""
     if not isinstance(value, list | tuple):
         return True
     return all(isinstance(each, list | tuple) or np.ndim(each) == 0 for each in value)

@@ -48,7 +48,7 @@ def read_weights(
 
 
 def read_evaluation_weights(sample_weight: Any, rows: int) -> np.ndarray | None:
-    """Return sample weights for evaluation as float32 of shape ``(rows,)``; None if not given.
+    """Return sample weights for evaluation as float32 of shape ``(rows,)``, or None if not given.
 
     Raises:
         ArgumentError: If ``sample_weight`` does not have one number per row.
@@ -87,7 +87,7 @@ def _read_column(x: Any, sample_weight: Any, column: str, source: str) -> np.nda
 def concat_weights(
     weights: np.ndarray | None, more: np.ndarray | None, rows: int, more_rows: int
 ) -> np.ndarray | None:
-    """Concatenate training and validation weights; None counts as weights of 1.
+    """Concatenate training and validation weights; if one is None, its weights are 1.
 
     Return None if both are None. ``rows`` and ``more_rows`` are the numbers of rows.
     """
@@ -104,7 +104,7 @@ def concat_weights(
 def add_weights(
     columns: dict[str, np.ndarray], weights: np.ndarray | None, column: str | None
 ) -> str | None:
-    """Add sample weights to ``columns`` and return the new column's name; None if there are none.
+    """Add sample weights to ``columns``; return the column's name, or None if there are no weights.
 
     The name is ``column`` if it is given, otherwise :data:`SAMPLE_WEIGHT`. Raise ArgumentError if
     the name is already used.
@@ -138,8 +138,8 @@ def parse_class_weight(value: Any) -> dict[int, float] | None:
 def parse_loss_weights(value: Any, heads: Sequence[Any]) -> tuple[float, ...] | None:
     """Return ``loss_weights``, a list or a dict by head name, as a tuple in the heads' order.
 
-    None stays None. Raise ArgumentError unless there is one weight per head, none is negative, and
-    not all are 0.
+    Return None if ``value`` is None. Raise ArgumentError unless there is one weight per head, none
+    is negative, and not all are 0.
     """
     if value is None:
         return None

@@ -26,7 +26,7 @@ def draw_network(network: Any) -> Drawing:
     the top. Other units are ovals labeled with their number of neurons; outputs are red. A square
     on top of an oval shows that the unit merges several sources. Lines to the next level, skip
     connections, lateral and gated connections differ in style. A wider line means that the source
-    is read more often. Any other network is drawn as a graph of its layers.
+    is read more often. A network that is not from Cerebros is drawn as a graph of its layers.
 
     Args:
         network: A plan (:class:`~nas.spaces.cerebros.plan.NetworkFuture`), a functional or

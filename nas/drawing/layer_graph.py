@@ -84,7 +84,7 @@ def to_drawing(layers: Any) -> Any:
 
 
 def input_shape(config: Mapping[str, Any]) -> list[int | None]:
-    """Return the shape of one row in an input layer's configuration; unknown sizes are None."""
+    """Return an input layer's shape without the batch dimension; unknown sizes are None."""
     shape = config.get("batch_shape") or config.get("batch_input_shape") or [None]
     return list(shape[1:])
 

@@ -191,7 +191,7 @@ class _Router:
         return ports
 
     def _route_lateral(self, edge: Edge) -> list[Point]:
-        """Return the points of a lateral edge: straight to an adjacent unit, else below the others.
+        """Return a lateral edge's points: straight to an adjacent unit, or below units in between.
 
         Gated lines run lower, so that they do not cover ungated lines between the same units.
         """

@@ -44,7 +44,7 @@ def add_unit(
 
 
 def add_edge(graph: Any, source: str, target: str, gated: bool, count: int = 1) -> None:
-    """Add ``count`` reads of ``source`` by ``target`` as an edge.
+    """Add an edge for ``count`` reads of ``source`` by ``target``, or add them to its count.
 
     The edge's kind depends on ``gated`` and on the distance between the nodes' rows.
     """

@@ -48,7 +48,7 @@ _RC = {"svg.hashsalt": "cerebros", "svg.fonttype": "none", "font.family": "sans-
 def isolated_style(**settings: Any) -> Any:
     """Return a context manager that applies matplotlib's defaults and ``settings``.
 
-    The user's own matplotlib settings have no effect inside the block.
+    The user's matplotlib settings have no effect inside the ``with`` block.
     """
     defaults = {k: v for k, v in matplotlib.rcParamsDefault.items() if not k.startswith("backend")}
     return matplotlib.rc_context({**defaults, **_RC, **settings})

@@ -20,7 +20,7 @@ _PART = re.compile(
 
 
 def build_unit_graph(layers: Any) -> Any:
-    """Build the graph of a Cerebros network's units; return None for any other network.
+    """Build the graph of a Cerebros network's units; return None if it is not such a network.
 
     A unit includes all of its layers: gates, merge, batch normalization or dropout, and Dense
     layers. An input also includes all layers before the first unit that reads it, and an output

@@ -1,7 +1,7 @@
 """Baselines: simple models that predict a search's validation rows, for comparison.
 
-They are a constant (the mean or the class shares), a linear model with a tuned penalty, and boosted
-trees with the defaults of scikit-learn's HistGradientBoosting.
+They are a constant (the mean or the class frequencies), a linear model with a tuned penalty, and
+boosted trees with the defaults of scikit-learn's HistGradientBoosting.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def predict_baselines(
     Args:
         rows: Rows of the search; each model is fitted once per fold.
         fronts: Matrix layout of each network input.
-        classes: Number of classes; None for a regression.
-        stop: Event that prevents further fits once it is set; None to fit all models.
+        classes: Number of classes; None if the task is a regression.
+        stop: Event that prevents further fits once it is set. If None, all models are fitted.
 
     Yields:
         The name of a model, and its predictions of shape ``(rows, width)`` for each fold. Models
@@ -72,7 +72,7 @@ def predict_baselines(
 
 
 def describe_rank(scores: Mapping[str, float], best: float, sign: float) -> str | None:
-    """Return a phrase about the best baseline that equals or beats a search; None if none does.
+    """Return a phrase about the best baseline if it equals or beats the search; otherwise None.
 
     Args:
         scores: Scores of the baselines by name.
@@ -117,7 +117,7 @@ def _split_codes(
 
 
 def _predict_constant(split: _Split, classes: int | None) -> np.ndarray:
-    """Predict the mean label or the class shares for every row."""
+    """Predict the mean label (regression) or the class frequencies for every row."""
     if classes is None:
         shares = split.y.mean(axis=0)
     else:
@@ -175,7 +175,7 @@ def _predict_boosting(split: _Split, classes: int | None) -> np.ndarray:
 
 
 def _to_outputs(model: Any, x: np.ndarray, classes: int) -> np.ndarray:
-    """Return probabilities of shape ``(rows, classes)``, or ``(rows, 1)`` for two classes."""
+    """Return class probabilities of shape ``(rows, classes)``; ``(rows, 1)`` if two classes."""
     found = model.predict_proba(x)
     probabilities = np.zeros((len(x), classes))
     probabilities[:, model.classes_.astype(int)] = found

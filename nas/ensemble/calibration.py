@@ -1,4 +1,4 @@
-"""Calibration of probabilities by a temperature (Guo et al., ICML 2017, section 4.2)."""
+"""Calibration of class probabilities by temperature scaling (Guo et al., ICML 2017, 4.2)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LOSSES = (
     "categorical_crossentropy",
 )
 EPSILON = 1e-7
-"""Minimum distance from 0 and 1 that clipped probabilities keep, as in Keras."""
+"""Distance from 0 and 1 to which probabilities are clipped, as in Keras."""
 
 
 def find_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -76,5 +76,5 @@ def _choose(p: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def is_calibrated(loss: str) -> bool:
-    """Return whether outputs trained with the loss of that name are probabilities to calibrate."""
+    """Return whether outputs trained with the loss named ``loss`` are class probabilities."""
     return loss in _LOSSES

@@ -33,13 +33,15 @@ class Ensemble(msgspec.Struct, frozen=True):
         best_score: Value of the objective for the best single configuration on these rows.
         rows: Number of these rows.
         folds: Number of folds that these rows come from; 1 for a validation split.
-        temperature: Temperature by which log-odds are divided; 1 leaves them unchanged.
+        temperature: Temperature that calibrates probabilities: log-odds are divided by it; 1 leaves
+            them unchanged.
         calibration: ``log_loss`` and ``ece`` (expected calibration error), each without and with
             the temperature; empty if the output is not calibrated.
         baselines: Value of the objective for each baseline on these rows: ``constant`` (the mean or
-            the class shares), ``linear`` and ``boosting``.
-        metrics: The usual metrics on these rows (see :mod:`.usual_metrics`) for ``ensemble`` and
-            each baseline, by name; empty unless there is a single output, of numbers or classes.
+            the class frequencies), ``linear`` (a linear model) and ``boosting`` (boosted trees).
+        metrics: Metrics such as RMSE or accuracy on these rows (see :mod:`.usual_metrics`), for
+            ``ensemble`` and each baseline, by name; empty unless there is a single output that
+            predicts numbers or classes.
         bounds: Minimum and maximum label for each value of each output of a regression, to which
             predictions are clipped; empty if they are not clipped.
     """

@@ -1,4 +1,4 @@
-"""Rows of a search by fold, in the driver's memory."""
+"""A search's training and validation rows by fold, loaded into the driver's memory on demand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cerebros_spark.data.shards import ShardData, open_shard
 from cerebros_spark.storage.store import Store
 
 MOST_ROWS = 200_000
-"""Maximum number of rows that are read for one phase of a fold."""
+"""Maximum number of training rows, or of validation rows, that are read for one fold."""
 
 
 class Rows(NamedTuple):
@@ -41,7 +41,7 @@ class FoldRows:
         store: Store of the run.
         manifest: Description of the prepared data.
         layout: Columns of inputs and outputs.
-        folds: Number of folds of cross-validation; 1 if there is only the validation split.
+        folds: Number of cross-validation folds; 1 if there is only one validation split.
     """
 
     store: Store

@@ -31,8 +31,8 @@ def make_score(
         labels: Labels of each output, of shape ``(rows, width)``.
         objective: Objective of the search.
         custom_objects: Custom losses and metrics by name; None if there are none.
-        weights: Sample weights of shape ``(rows,)``, which Keras applies to losses; None to weight
-            all rows equally.
+        weights: Sample weights of shape ``(rows,)``, which Keras applies to losses. If None, all
+            rows have equal weight.
 
     Returns:
         Function that maps predictions to a score; lower is better.
@@ -65,7 +65,7 @@ def make_score(
 def _find_loss(
     program: str, labels: Sequence[np.ndarray]
 ) -> Callable[[Predictions], np.ndarray] | None:
-    """Return a NumPy function that computes a common loss for each row; None for other losses."""
+    """Return a NumPy function that computes the loss of each row; None if the loss is uncommon."""
     if len(labels) > 1:
         return None
     loss = get_loss_name(program)
@@ -87,7 +87,7 @@ def _find_loss(
 def get_loss_name(program: str) -> str:
     """Return the name of a single-output network's loss in snake case.
 
-    The name is empty if the loss is unknown or has other than default settings.
+    The name is empty if the loss is unknown or its settings are not the defaults.
     """
     loss = json.loads(program)["compile"].get("loss")
     if isinstance(loss, str):

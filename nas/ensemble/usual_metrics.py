@@ -1,4 +1,4 @@
-"""Common metrics for predictions of held-out rows."""
+"""Standard regression and classification metrics for predictions of held-out rows."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ NAMES = {
 def compute_usual_metrics(
     labels: np.ndarray, predictions: np.ndarray, classes: int | None
 ) -> dict[str, float]:
-    """Compute the usual metrics of one output with scikit-learn.
+    """Compute the standard metrics of one regression or classification output with scikit-learn.
 
     Args:
         labels: Numbers of shape ``(rows, width)``, or class indices of shape ``(rows, 1)``.
         predictions: Numbers of the labels' shape, or probabilities of shape ``(rows, 1)`` for two
             classes and ``(rows, classes)`` for more.
-        classes: Number of classes; None for a regression.
+        classes: Number of classes; None if the task is a regression.
 
     Returns:
         ``rmse``, ``mae`` and ``r2`` for a regression. For classes: ``accuracy``, ``auc``

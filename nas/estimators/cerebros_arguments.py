@@ -33,7 +33,8 @@ Shape = tuple[int, ...]
 def to_arrays(name: str, value: Any) -> list[np.ndarray]:
     """Convert a list of arrays or tensors to NumPy arrays.
 
-    Raises ArgumentError, which names the argument ``name``, unless all have equally many rows.
+    Raises ArgumentError, which names the argument ``name``, unless all arrays have the same number
+    of rows.
     """
     if not isinstance(value, list | tuple) or not value:
         raise ArgumentError(
@@ -85,7 +86,7 @@ def check_shapes(
 
 
 def warn_of_leaks(x: Sequence[np.ndarray], y: Sequence[np.ndarray]) -> None:
-    """Warn about each feature that is identical to a label: a network would only copy it."""
+    """Warn about each feature that is identical to a label, which a network would only copy."""
     for i, array in enumerate(x):
         features = array.reshape(len(array), -1)
         for j, labels in enumerate(y):
@@ -100,7 +101,7 @@ def warn_of_leaks(x: Sequence[np.ndarray], y: Sequence[np.ndarray]) -> None:
 
 
 def get_activation_name(name: str, value: Any) -> str:
-    """Return the Keras name of an activation (None is linear); raise ArgumentError if unknown."""
+    """Return an activation's Keras name (linear if None); raise ArgumentError if unknown."""
     if value is None:
         return "linear"
     if value is simple_sigmoid:
@@ -112,7 +113,7 @@ def get_activation_name(name: str, value: Any) -> str:
 
 
 def for_each_output(name: str, value: Any, count: int) -> list[Any]:
-    """Return a list with one value per output, given such a list or a single value for all."""
+    """Return a list with one value per output; a value that is not a list is repeated."""
     if not isinstance(value, list | tuple):
         return [value] * count
     if len(value) != count:
@@ -124,7 +125,7 @@ def for_each_output(name: str, value: Any, count: int) -> list[Any]:
 
 
 def metrics_for_each_output(metrics: Any, count: int) -> list[list[Any]]:
-    """Return a list of metrics per output, given one list per output or a single list for all."""
+    """Return a list of metrics for each output; a single list of metrics is used for all."""
     if not isinstance(metrics, list | tuple):
         raise ArgumentError(f"metrics must be a list of Keras metrics, but got {metrics!r}")
     nested = [isinstance(each, list | tuple) for each in metrics]

@@ -14,10 +14,10 @@ from nas.results.result import ModelSelectionResult
 def write_drawings(
     result: ModelSelectionResult, folder: Path, graphs: Path | None, tries: int
 ) -> dict[str, str]:
-    """Write an SVG drawing of each network that could be built; return the paths by trial ID.
+    """Write an SVG drawing of each network that was built; return the paths by trial ID.
 
-    ``graphs`` is an absolute folder, or one relative to ``folder``; None writes no drawings.
-    ``tries`` is the number of trials per moiety.
+    ``graphs`` is an absolute folder, or one relative to ``folder``. If it is None, nothing is drawn
+    and the result is empty. ``tries`` is the number of trials per moiety.
     """
     if graphs is None:
         return {}

@@ -89,11 +89,11 @@ class SimpleCerebrosRandomSearch:
             output. Defaults to the root mean squared error.
         epochs: Maximum number of epochs of a trial.
         patience: Number of epochs without improvement of ``metric_to_rank_by`` after which a trial
-            stops, as in Keras' EarlyStopping; None to disable. The weights of the best epoch are
-            kept.
+            stops, as in Keras' EarlyStopping. If None, trials do not stop early. The weights of the
+            best epoch are kept.
         project_name: Name of the run and of its folder: letters, digits, ``.``, ``_`` and ``-``.
-        model_graphs: Folder inside the project folder for a drawing of each network; None to
-            disable.
+        model_graphs: Folder inside the project folder for a drawing of each network. If None,
+            networks are not drawn.
         batch_size: Rows per training step.
         meta_trial_number: Added to the seed; change it to get a different search.
         backend: Backend that trains; defaults to a ``LocalBackend`` with one worker. A

@@ -131,7 +131,7 @@ class _SearchEstimator(BaseEstimator):
         return X, y
 
     def _split_groups(self, X: Any) -> tuple[Any, pd.Series | None]:
-        """Return the rows without the group column, and that column (None if there is none).
+        """Return the rows without the group column, and the group column (None if there is none).
 
         The rows of an Arrow table are returned as a pandas DataFrame.
         """
@@ -255,7 +255,7 @@ class _SearchEstimator(BaseEstimator):
 
 
 def _is_matrix(X: pd.DataFrame) -> bool:
-    """Return whether a DataFrame has only columns of numbers, and none has a string as its name.
+    """Return whether a DataFrame has only numeric columns, and no column name is a string.
 
     scikit-learn requires the same predictions for such a DataFrame as for an array.
     """
@@ -282,35 +282,37 @@ class CerebrosClassifier(ClassifierMixin, _SearchEstimator):
     used as an array. In arrays, NaN is a missing value, too.
 
     Args:
-        max_trials: Maximum number of trials; None for all that the tuner proposes.
+        max_trials: Maximum number of trials. If None, all trials that the tuner proposes.
         epochs: Maximum number of epochs of a trial. If None, it is 6 to 128 for a table;
             otherwise 1,000, and a trial ends after 10 epochs without a better ``val_loss``.
-        batch_size: Rows per training step; None for a number that suits the table.
+        batch_size: Rows per training step. If None, it is chosen to suit the table.
         tuner: Name of the tuner (``"auto"`` suits the data), or any other tuner that
             ``HyperHyperModel.tuner_bind`` accepts.
-        tuner_options: Options of the named tuner; None for its defaults.
+        tuner_options: Options of the named tuner. If None, its defaults are used.
         objective: Metric to optimize: a name, or a ``keras_tuner.Objective``.
-        validation: Fraction of validation rows, drawn at random in proportion to the classes;
-            ``"auto"`` for a fifth, and cross-validation of the best configurations of small tables.
+        validation: Fraction of validation rows, drawn at random, stratified by class. ``"auto"``
+            holds out a fifth, and cross-validates the best configurations of small tables.
         space: Search space, ``nas.TabularSpace()`` or ``nas.CerebrosSpace()``; ``"auto"`` for the
             former if ``fit`` is given a table, and for the latter if it is given an array.
         num_workers: Number of trials that train at the same time, in threads of this process.
-        store: Folder, URL or store of the run. If None, a temporary folder, which is deleted with
-            ``result_`` or at the end of the process.
+        store: Folder, URL or store of the run. If None, a temporary folder is used, and deleted
+            with ``result_`` or at the end of the process.
         overwrite: Whether to delete an earlier run in the store; otherwise it is resumed.
         random_state: Seed, or a generator to draw it from; the same fit then gives the same
-            network, bit for bit. None draws a new seed each time, and is faster.
+            network, bit for bit. If None, a new seed is drawn each time, and training is faster.
         verbose: 0 to hide progress.
-        column_types: Kinds of columns by name, where the types of a DataFrame are not enough:
+        column_types: Kinds of columns by name, to override those inferred from the types:
             ``"numerical"``, ``"categorical"``, ``"boolean"``, ``"datetime"``, ``"vector"``, or
             ``"ignore"`` to leave a column out. The columns of an array are called ``x0``, ``x1``
             and so on.
-        max_seconds: Limit of the time that ``fit`` takes; None for no limit.
-        ensemble_size: Maximum number of configurations that predict together; None for 8 on tables,
-            and 1 on arrays.
-        group_column: Column of a DataFrame whose groups are not split: all rows of a group train,
-            or all validate. It is no feature, and new rows do not need it.
-        time_column: Column of a DataFrame, of dates, times or numbers: the latest rows validate.
+        max_seconds: Time limit of ``fit``, in seconds; None if there is no limit.
+        ensemble_size: Maximum number of configurations in the ensemble that predicts. If None, it
+            is 8 for tables and 1 for arrays.
+        group_column: Column of a DataFrame with groups that are not split: the rows of a group are
+            either all training rows or all validation rows. The column is not a feature, and new
+            rows do not need it.
+        time_column: Column of a DataFrame, with dates, times or numbers, whose latest rows are the
+            validation rows.
 
     Attributes:
         model_: The model that predicts, a ``keras.Model``. For a DataFrame it reads encoded
@@ -329,8 +331,8 @@ class CerebrosClassifier(ClassifierMixin, _SearchEstimator):
             X: A pandas DataFrame with columns of any type, or an array of numbers of shape
                 ``(rows, features)``.
             y: Class of each row.
-            sample_weight: Sample weights for the losses, of shape ``(rows,)``, each at least 0;
-                None for 1.
+            sample_weight: Sample weights for the losses, of shape ``(rows,)``, each at least 0.
+                If None, all are 1.
 
         Returns:
             This estimator.
@@ -359,8 +361,8 @@ class CerebrosClassifier(ClassifierMixin, _SearchEstimator):
     def predict_proba(self, X: Any) -> np.ndarray:
         """Predict class probabilities, of shape ``(rows, classes)``, ordered as ``classes_``.
 
-        The columns of a DataFrame may be in another order than in ``fit``. Categories that did not
-        occur in ``fit`` are treated as rare ones, and missing values as missing.
+        The columns of a DataFrame may be in a different order than in ``fit``. Categories that did
+        not occur in ``fit`` are treated as rare ones, and missing values as missing.
         """
         outputs = self._predict_outputs(X)
         return np.hstack([1 - outputs, outputs]) if outputs.shape[1] == 1 else outputs
@@ -411,8 +413,8 @@ class CerebrosRegressor(RegressorMixin, _SearchEstimator):
             X: A pandas DataFrame with columns of any type, or an array of numbers of shape
                 ``(rows, features)``.
             y: Numbers of shape ``(rows,)`` or ``(rows, outputs)``.
-            sample_weight: Sample weights for the losses, of shape ``(rows,)``, each at least 0;
-                None for 1.
+            sample_weight: Sample weights for the losses, of shape ``(rows,)``, each at least 0.
+                If None, all are 1.
 
         Returns:
             This estimator.

@@ -16,10 +16,10 @@ from nas.results.result import ModelSelectionResult
 def search_in_store(
     store: Store | str | os.PathLike[str] | None, search: Callable[[Store], ModelSelectionResult]
 ) -> ModelSelectionResult:
-    """Run a search in a store, given as an object, a URL or a folder; None for a temporary folder.
+    """Run a search in a store, given as an object, a URL or a folder.
 
-    The temporary folder is deleted when the result is garbage-collected, at the end of the process,
-    or immediately if the search fails.
+    If ``store`` is None, a temporary folder is used. It is deleted when the result is
+    garbage-collected, at the end of the process, or immediately if the search fails.
     """
     if isinstance(store, Store):
         return search(store)

@@ -57,7 +57,7 @@ _PASSING = frozenset({"LOAD_CONST", "LOAD_FAST", "BINARY_SUBSCR", "BINARY_SLICE"
 
 @dataclass
 class Changes:
-    """Names and attributes that code changes or may change."""
+    """Names and attributes whose values a piece of code changes or may change."""
 
     # Variables that are assigned or have items changed: globals, variables of closures as
     # "cell ...", and variables of the code itself as "local ...".
@@ -74,7 +74,7 @@ class Changes:
     elsewhere: set[str] = field(default_factory=set)
 
     def add(self, other: Changes) -> None:
-        """Add the changes that other code makes."""
+        """Merge the changes made by a different piece of code into this object, in place."""
         for each in fields(self):
             getattr(self, each.name).update(getattr(other, each.name))
 
@@ -97,7 +97,8 @@ def find_changes(
 
     Args:
         code: Code object of a function.
-        values: Values of outer variables by name; closure variables have the prefix "cell ".
+        values: Values of global and closure variables by name; the names of closure variables
+            have the prefix "cell ".
         is_custom: Function that returns whether a value is custom code, which may change its
             arguments.
     """
@@ -218,7 +219,7 @@ def _get_key(step: Step) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def read_steps(code: types.CodeType) -> tuple[list[Step], dict[int, int]]:
-    """Return the steps of a code object, without docstrings and annotations.
+    """Return the steps (instructions) of a code object, without docstrings and annotations.
 
     Also return the index of each step by bytecode offset.
     """
@@ -256,7 +257,7 @@ def read_steps(code: types.CodeType) -> tuple[list[Step], dict[int, int]]:
 
 
 def _split_joined(joined: dis.Instruction, before: int) -> Iterator[Step]:
-    """Split an instruction that combines two; its argument holds four bits for each of them."""
+    """Split an instruction that combines two; its argument holds four bits for each."""
     arg = joined.arg or 0
     for opname, number, name in zip(
         _JOINED[joined.opname], (arg >> 4, arg & 15), joined.argval, strict=True
@@ -303,7 +304,10 @@ def list_imports(code: types.CodeType) -> Iterator[tuple[str, frozenset[str]]]:
 
 
 def find_reached(name: str, methods: Mapping[str, types.FunctionType]) -> set[str]:
-    """Return the names of methods that ``name`` may call directly or indirectly, and itself."""
+    """Return ``name`` and the names of all methods that it may call, directly or indirectly.
+
+    The result is empty if ``name`` is not in ``methods``.
+    """
     reached: set[str] = set()
     pending = [name]
     while pending:

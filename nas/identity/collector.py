@@ -1,4 +1,7 @@
-"""Collection of an object's custom code, and of everything it refers to, as named parts."""
+"""Collection of an object's custom code, and of everything it refers to, as named parts.
+
+A part is the digest or value of one function, class or value.
+"""
 
 from __future__ import annotations
 
@@ -52,12 +55,13 @@ _FLAGS = 0x04 | 0x08 | 0x20 | 0x80 | 0x200
 
 
 class Collector(ValueDescriber):
-    """Collector of what identifies one root object: its custom code and all that it refers to.
+    """Collector of the parts of one root object: its custom code and all that it refers to.
 
     Args:
         changes: Changes that the root object's code makes; the values that it changes are treated
             as mutable. None if the changes are not known yet.
-        digests: Digests of large values by ``id()``, from an earlier pass; None if there was none.
+        digests: Digests of large values by ``id()``, from an earlier pass. None if there was no
+            earlier pass.
     """
 
     def __init__(
@@ -71,9 +75,9 @@ class Collector(ValueDescriber):
         self._classes: list[type] = []
 
     def collect(self, root: Any) -> Parts:
-        """Collect the functions, classes and values that identify a root object.
+        """Collect the functions, classes and values that a root object consists of or refers to.
 
-        Return the digest or value of each of them, by name.
+        Return the digest or value of each, by name.
         """
         text, is_mutable = self._describe(root, self._describe_root)
         if not is_instance(root, types.FunctionType | type):
@@ -93,7 +97,7 @@ class Collector(ValueDescriber):
         return self._parts
 
     def find_changes(self) -> Changes:
-        """Find the changes made by the collected code and by the other code in its modules."""
+        """Find the changes made by the collected code and by all other code in its modules."""
         total = Changes()
         methods = {id(f) for kind in self._classes for f in iterate_functions(vars(kind))}
         for function in self._functions:

@@ -1,12 +1,12 @@
-"""Digests of custom code, and their comparison between two sessions.
+"""Digests of custom code, and their comparison between a run's sessions.
 
 A resumed run must use the code that it started with. A digest covers bytecode and the values
 that it refers to: defaults, closures, constants and helper functions of the same project. Comments,
 line numbers, docstrings, names of local variables and file locations are ignored. Code of installed
 packages is identified by module and name.
 
-Values that custom code changes, such as caches and counters, are mutable and are ignored. Objects
-that may change in other ways are compared, but a difference only causes a warning.
+Values that custom code itself modifies, such as caches and counters, are ignored. Values that may
+change in other ways are compared, but a difference only causes a warning.
 
 A root is an object that the user passes. Its parts are the functions, classes and values of its
 code, by name.
@@ -35,15 +35,15 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def describe_code(roots: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe the custom code of some objects by digests, in JSON-compatible types.
+    """Describe the custom code of objects by digests, in JSON-compatible types.
 
     Args:
         roots: Functions, classes, objects, or lists of these, by the name to use in messages.
 
     Returns:
-        For each root with custom code, a dict of its parts by name (None if they cannot be
-        determined); in addition, ``python`` and ``version``, the versions of Python and the
-        digest format.
+        A dict with an item for each root that has custom code: the root's parts by name, or None if
+        they cannot be determined. Two more items, ``python`` and ``version``, are the versions of
+        Python and of the digest format.
     """
     described: dict[str, Any] = {}
     for name, root in roots.items():
@@ -64,8 +64,9 @@ def describe_code(roots: Mapping[str, Any]) -> dict[str, Any]:
 def find_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return the differences between two results of :func:`describe_code`, as readable strings.
 
-    Custom objects that only one result contains are ignored, because the networks of the other one
-    do not need them. Roots that are None in either result are also ignored.
+    The list is empty if there are none. Custom objects that only one result contains are ignored,
+    because the networks of the other session do not need them. Roots that are None in either result
+    are also ignored.
     """
     differences = []
     for root, old, new in _pair_roots(before, now):
@@ -74,9 +75,10 @@ def find_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
 
 
 def find_changed_values(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return the names of differing values that the run itself may have changed.
+    """Return the names of values that differ, perhaps because the run itself changed them.
 
-    They include unreadable values, and values that only one result of :func:`describe_code` has.
+    Values that cannot be described, and values that only one result of :func:`describe_code`
+    contains, are included.
     """
     names = []
     for _, old, new in _pair_roots(before, now):
@@ -116,11 +118,11 @@ def _is_mutable(*values: str) -> bool:
 
 
 def _compare_root(root: str, before: Parts, now: Parts) -> list[str]:
-    """Return the differences in parts that both results have, or otherwise in code of only one.
+    """Return the differences between parts that both results have.
 
-    Equal code refers to the same names, so code that only one result has was added or removed
-    independently and is ignored. It counts only if each result has such code, or if one of them has
-    no parts.
+    If there are none, return the functions and classes that only one result has, but only if each
+    result has such code or one result has no parts. Otherwise such code is ignored: equal code
+    refers to the same names, so the rest was added or removed independently.
     """
     changed = [
         _format_difference(root, name, before[name], now[name])

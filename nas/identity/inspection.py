@@ -51,9 +51,10 @@ def get_title(value: Any) -> str:
 
 
 def get_base_name(base: type) -> str | None:
-    """Return "keras.Model" for built-in model classes; None for other classes.
+    """Return "keras.Model" if a class is a built-in model class, and otherwise None.
 
-    Keras may replace the base of a custom model class by another built-in model class.
+    All built-in model classes have the same name here, because Keras may replace the base of a
+    custom model class by a different built-in one.
     """
     if base is keras.Model or (issubclass(base, keras.Model) and not is_custom(base)):
         return "keras.Model"
@@ -125,7 +126,10 @@ def find_function_changes(function: types.FunctionType) -> Changes:
 
 
 def find_class_changes(kind: type) -> Changes:
-    """Find what a class's methods change, except for attributes that ``__init__`` sets."""
+    """Find the names and attributes that a class's methods change.
+
+    Attributes set by ``__init__``, or by methods that it may call, are excluded.
+    """
     total = Changes()
     methods = find_methods(kind)
     initial = find_reached("__init__", methods)
@@ -139,7 +143,10 @@ def find_class_changes(kind: type) -> Changes:
 
 
 def find_module_changes(module: Mapping[str, Any]) -> Changes:
-    """Find what the functions and classes of a module, given as its globals, change."""
+    """Find the names and attributes that a module's functions and classes change.
+
+    ``module`` contains the module's globals by name.
+    """
     total = Changes()
     for value in list(module.values()):
         if is_instance(value, types.FunctionType) and value.__globals__ is module:
@@ -150,7 +157,7 @@ def find_module_changes(module: Mapping[str, Any]) -> Changes:
 
 
 def may_change(value: Any, name: str, changes: Changes) -> bool:
-    """Return whether code may change a container through an alias of it or of its items."""
+    """Return whether code may change the container ``name`` through an alias of it or its items."""
     if not is_instance(value, CONTAINERS):
         return False
     if name in changes.shared:
@@ -166,7 +173,7 @@ def may_change(value: Any, name: str, changes: Changes) -> bool:
 
 
 def get_base(kind: type) -> type | None:
-    """Return the built-in value type that a class is or derives from; None if there is none."""
+    """Return the built-in value type that a class is or derives from, or None if there is none."""
     return next((each for each in kind.__mro__ if each in _BASES), None)
 
 
@@ -184,14 +191,14 @@ def read_attributes(value: Any) -> dict[str, Any]:
 
 
 def get_wrapped(value: Any) -> Any:
-    """Return the function that an object such as a ``tf.function`` wraps; None if it wraps none."""
+    """Return the function that an object such as a ``tf.function`` wraps, or None."""
     if hasattr(type(value), "python_function"):
         return value.python_function
     return inspect.getattr_static(value, "__wrapped__", None)
 
 
 def is_constant(value: Any) -> bool:
-    """Return whether a value counts as immutable; functions, classes and enum members do."""
+    """Return whether a value is treated as immutable, as functions, classes and enums are."""
     if type(value) in (tuple, frozenset):
         return all(map(is_constant, value))
     is_code = is_instance(value, types.FunctionType | type | enum.Enum)
@@ -215,7 +222,7 @@ def get_config(value: Any) -> Any:
 
 
 def describe_columns(value: Any) -> str:
-    """Return a table's column names and dtypes as text; an empty string for other values."""
+    """Return a pandas table's column names and dtypes as text; empty if it is not a table."""
     table = value.to_frame() if is_instance(value, pd.Series | pd.Index) else value
     if not is_instance(table, pd.DataFrame):
         return ""
@@ -223,7 +230,9 @@ def describe_columns(value: Any) -> str:
 
 
 def to_array(value: Any) -> np.ndarray | None:
-    """Convert NumPy, pandas, TensorFlow or Keras data to an array; return None for other values.
+    """Convert NumPy, pandas, TensorFlow or Keras data to an array.
+
+    Return None if the value has a different type.
 
     A pandas object becomes an array of its row hashes.
     """
@@ -235,7 +244,7 @@ def to_array(value: Any) -> np.ndarray | None:
 
 
 def hash_model(model: keras.Model) -> str:
-    """Hash a model's architecture and weights; only its weights if it cannot be serialized."""
+    """Hash a model's architecture and weights, or only its weights if it is not serializable."""
     try:
         return compute_digest(model, model.get_weights())[:12]
     except Exception:  # the model cannot be serialized

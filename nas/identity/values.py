@@ -46,7 +46,7 @@ from nas.identity.inspection import (
 logger = logging.getLogger(__name__)
 
 Parts = dict[str, str]
-"""Digest or value of each part, by name of the function, class or value."""
+"""Digest or value of each part (a function, class or value), by name."""
 
 CODE = "code "
 #: Prefix, in journals, of a value that may differ; no digest follows if code changes the value.
@@ -75,7 +75,7 @@ class ValueDescriber:
         self._most = sys.maxsize  # maximum number of values to describe
 
     def _describe_reference(self, value: Any) -> str:
-        """Return the name of a function or class; its code becomes a part."""
+        """Return the name of a function or class, and arrange for custom code to be described."""
         raise NotImplementedError
 
     def _describe_code(self, code: types.CodeType) -> str:
@@ -87,7 +87,7 @@ class ValueDescriber:
         raise NotImplementedError
 
     def _order_key(self, value: Any) -> str:
-        """Return a key that orders functions and classes of the same name."""
+        """Return a sort key for functions and classes that have the same name."""
         raise NotImplementedError
 
     def _describe(self, value: Any, describe: Any = None) -> tuple[str, bool]:
@@ -211,7 +211,7 @@ class ValueDescriber:
         return sorted(map(self._describe_key, sorted(values, key=self._order_key)))
 
     def _describe_key(self, value: Any) -> str:
-        """Describe a dict key or set element; objects only by type, because they have no order."""
+        """Describe a dict key or set element; objects are unordered, so only their type is used."""
         if is_instance(value, tuple):
             return f"({', '.join(map(self._describe_key, tuple.__iter__(value)))})"
         if is_instance(value, frozenset):
@@ -222,7 +222,7 @@ class ValueDescriber:
         return f"a {self._describe_reference(type(value))}"
 
     def _describe_wrapper(self, value: Any) -> str | None:
-        """Describe an object that wraps a function, or a module; None for other values."""
+        """Describe a module or an object that wraps a function; return None if it is neither."""
         if is_instance(value, functools.partial):
             return self._describe_partial(value)
         if is_instance(value, types.MethodType):

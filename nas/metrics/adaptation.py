@@ -1,9 +1,9 @@
 """Adaptation of metrics to the labels of their output.
 
-Keras compares labels and outputs without knowing their meaning. It broadcasts class indices against
-the outputs of all classes. It takes the index of the largest output as the class, even if there is
-only one sigmoid output. This module converts a metric if its meaning is clear, and otherwise
-rejects it. A converted metric keeps its name.
+Keras compares labels and outputs without knowing their meaning, and may compute wrong values. It
+broadcasts class indices against the outputs of all classes. It takes the index of the largest
+output as the class, even if there is only one sigmoid output. This module converts a metric if its
+meaning is clear, and otherwise rejects it. A converted metric keeps its name.
 
 For class indices, a metric of one-hot labels is replaced by its built-in equivalent, for example
 ``CategoricalAccuracy`` by ``SparseCategoricalAccuracy``. If Keras has none, ``OneHotLabels``
@@ -35,11 +35,11 @@ def adapt_metrics(metrics: Sequence[Any], form: LabelForm) -> tuple[Any, ...]:
     """Adapt the metrics of one output to its labels.
 
     Args:
-        metrics: Metrics in any form that Keras accepts.
+        metrics: Metrics as names, functions, classes or Keras metric objects.
         form: Form of the output and its labels.
 
     Returns:
-        The metrics, each unchanged or replaced.
+        The metrics in the same order, each unchanged or replaced.
 
     Raises:
         ArgumentError: If a metric cannot be computed from such labels.
@@ -50,10 +50,11 @@ def adapt_metrics(metrics: Sequence[Any], form: LabelForm) -> tuple[Any, ...]:
 def adapt_compiled_metrics(
     metrics: Any, forms: Sequence[LabelForm], output_names: Sequence[str]
 ) -> list[Any] | None:
-    """Adapt the ``metrics`` argument of ``compile`` to the labels; return None if nothing changes.
+    """Adapt the ``metrics`` argument of ``compile`` to the labels.
 
-    ``forms`` and ``output_names`` have one item per output. The result is a list for one output, or
-    a list of lists for several outputs. Raises ArgumentError like :func:`adapt_metrics`.
+    ``forms`` and ``output_names`` have one item per output. The result is a list for one output, a
+    list of lists for several outputs, or None if no metric needs to change. Raises
+    ArgumentError like :func:`adapt_metrics`.
     """
     by_output = _group_by_output(metrics, output_names)
     if by_output is None:
@@ -70,7 +71,7 @@ def adapt_compiled_metrics(
 
 
 def _group_by_output(metrics: Any, output_names: Sequence[str]) -> list[list[Any]] | None:
-    """Group metrics by output; return None if there are none or Keras would reject their form."""
+    """Group metrics by output; return None if there are none or Keras would reject them."""
     if not metrics:
         return None
     if len(output_names) == 1:
@@ -163,10 +164,11 @@ def _accept(
     replacements: Mapping[LabelKind, Rule] | None = None,
     convert: bool = True,
 ) -> Rule:
-    """Return a rule that keeps a metric for some kinds of labels and replaces it for others.
+    """Return a rule that keeps, replaces or rejects a metric, depending on the kind of labels.
 
-    If ``convert`` is true and the metric takes one-hot labels, class indices are converted to them.
-    Any other kind raises an error that says what the metric ``needs``.
+    The metric is replaced for the kinds in ``replacements`` and kept for those in ``kinds``. If
+    ``convert`` is True and ``kinds`` includes one-hot labels, class indices are converted to them.
+    Any other kind raises an ArgumentError that says what the metric ``needs``.
     """
 
     def adapt(metric: Any, form: LabelForm) -> Any:
@@ -182,7 +184,7 @@ def _accept(
 
 
 def _chain(*rules: Rule) -> Rule:
-    """Return a rule that applies other rules in turn, each to the result of the previous one."""
+    """Return a rule that applies ``rules`` in turn, each to the result of the previous one."""
     return lambda metric, form: functools.reduce(lambda m, rule: rule(m, form), rules, metric)
 
 
@@ -212,7 +214,10 @@ def _set_from_logits(metric: Any, form: LabelForm) -> Any:
 
 
 def _set_threshold(argument: str) -> Rule:
-    """Return a rule that sets a metric's threshold to 0 instead of 0.5 if outputs are logits."""
+    """Return a rule that sets a metric's threshold to 0 instead of 0.5 if outputs are logits.
+
+    ``argument`` is the name of the metric's threshold argument.
+    """
 
     def adapt(metric: Any, form: LabelForm) -> Any:
         _no_softmax_logits(metric, form)
@@ -346,7 +351,10 @@ _BATCH_FUNCTIONS = ("dice", "tversky", "circle", "ctc", "categorical_generalized
 
 
 def _accept_classes(kinds: Collection[LabelKind], **replacements: Rule) -> Rule:
-    """Return a rule for metrics of one class per row, with replacement rules by label kind."""
+    """Return a rule for metrics that require exactly one class per row.
+
+    ``replacements`` are the rules that replace a metric, by name of the label kind.
+    """
     by_kind = {LabelKind[name.upper()]: rule for name, rule in replacements.items()}
     return _accept(kinds, "one class a row: class indices, or one-hot labels", by_kind)
 

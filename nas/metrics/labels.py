@@ -1,4 +1,7 @@
-"""Form of an output's labels: class indices, one-hot vectors, 0 and 1, or numbers."""
+"""Form of an output's labels: class indices, one-hot vectors, 0 and 1, or numbers.
+
+The form determines which losses and metrics can be computed.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ _UNBOUNDED = frozenset(
 
 
 class LabelKind(enum.Enum):
-    """Kind of labels; the value completes a sentence that begins with the name of the label."""
+    """Kind of labels; in messages, the value follows the label's name to form a sentence."""
 
     CLASS_INDICES = "holds class indices"
     ONE_HOT = "holds one-hot vectors"
@@ -78,7 +81,7 @@ class AllowedValues:
     """Allowed values of labels.
 
     Attributes:
-        greatest: Maximum value, where the minimum is 0; None allows any value.
+        greatest: Maximum value; the minimum is then 0. If None, any value is allowed.
         one_hot: Whether exactly one value of each row must be nonzero.
     """
 
@@ -111,16 +114,16 @@ class AllowedValues:
 
 @dataclass(frozen=True)
 class LabelForm:
-    """Form of one output and of its labels, as metrics and losses compare them.
+    """Properties of one output and of its labels that losses and metrics depend on.
 
     Attributes:
         output: Name of the output.
-        labels: Label columns of the output, and their classes.
-        kind: Encoding of the labels: classes, probabilities or numbers.
+        labels: Summary of the output's labels.
+        kind: Kind of labels, such as class indices, one-hot vectors or numbers.
         width: Number of output values per row.
         logits: The missing activation, ``"sigmoid"`` or ``"softmax"``, if the outputs are logits;
             otherwise empty.
-        bounded: Whether the outputs are between 0 and 1.
+        bounded: Whether the outputs are between 0 and 1; also True if the activation is unknown.
     """
 
     output: str
@@ -156,7 +159,7 @@ def summarize_columns(columns: Sequence[Column]) -> Labels:
 
 
 def _is_unit(means: Sequence[float], variances: Sequence[float]) -> bool:
-    """Return whether numbers between 0 and 1 can have these moments (Bhatia and Davis, 2000)."""
+    """Return whether numbers in [0, 1] can have these moments (Bhatia and Davis, 2000)."""
     pairs = list(zip(means, variances, strict=True))
     return bool(pairs) and all(
         0 <= mean <= 1 and variance <= mean * (1 - mean) + 1e-6 for mean, variance in pairs
@@ -183,14 +186,14 @@ def summarize_array(name: str, values: np.ndarray) -> Labels:
 def infer_form(
     output: str, labels: Labels, width: int, activation: str | None, loss: Any
 ) -> LabelForm:
-    """Infer what the labels of an output mean.
+    """Infer the form of an output's labels.
 
     Args:
         output: Name of the output.
         labels: Summary of the output's labels.
         width: Number of output values per row.
-        activation: Name of the last activation; None if it is unknown.
-        loss: Loss in any form that Keras accepts.
+        activation: Name of the output's activation function; None if it is unknown.
+        loss: Loss as a name, a function or a Keras loss object.
 
     Returns:
         The form of the labels and outputs.
@@ -233,9 +236,9 @@ def _infer_kind(labels: Labels, width: int, activation: str | None, loss: str | 
 def _are_class_indices(
     labels: Labels, width: int, activation: str | None, loss: str | None
 ) -> bool:
-    """Return whether labels with one value per row are indices of the outputs.
+    """Return whether labels with one value per row are class indices, with one output per class.
 
-    Otherwise a custom loss uses the outputs for something else, such as quantiles.
+    If not, a custom loss gives the outputs a different meaning, such as quantiles.
     """
     if labels.width != 1 or loss in SPARSE:
         return labels.width == 1  # the manifest does not list more than 1,000 classes
@@ -246,7 +249,10 @@ def _are_class_indices(
 
 
 def find_activation(tensor: Any) -> str | None:
-    """Return the name of the activation that produces a model output; None if it is unknown."""
+    """Return the name of the activation function of a model output; None if it is unknown.
+
+    ``tensor`` is the symbolic output tensor of a Keras model.
+    """
     history = keras_history(tensor)
     if history is None:
         return None

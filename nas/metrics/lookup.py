@@ -1,4 +1,7 @@
-"""Lookup of metrics, given in any form, and of their names and built-in equivalents."""
+"""Lookup of Keras metrics given as a name, function, class or object.
+
+Also finds a metric's canonical name and its built-in equivalent.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ ACCURACY_NAMES = ("accuracy", "acc")
 
 
 def get_metric(identifier: Any, argument: str = "the metric") -> Any:
-    """Return the metric for a name, a class, a function or a metric object.
+    """Return the Keras metric for a name, a class, a function or a metric object.
 
     Raises ArgumentError if Keras has no such metric (the message begins with ``argument``), or if
     the named metric or the class has required arguments.
@@ -44,14 +47,17 @@ def get_metric(identifier: Any, argument: str = "the metric") -> Any:
 
 
 def get_canonical_name(metric: Any) -> str:
-    """Return one name for all forms of a metric; ``mse`` becomes ``mean_squared_error``."""
+    """Return the same name for a metric given as an alias, function, class or object.
+
+    For example, ``mse`` becomes ``mean_squared_error``.
+    """
     if isinstance(metric, str) and metric.lower() not in ACCURACY_NAMES:
         metric = get_metric(metric, "evaluation_metric")
     return str(getattr(metric, "name", None) or getattr(metric, "__name__", metric))
 
 
 def as_list(metrics: Any) -> list[Any]:
-    """Return one or several metrics as a list, which is empty if ``metrics`` is None."""
+    """Return a single metric or a sequence of metrics as a list; empty if it is None."""
     if metrics is None:
         return []
     return list(metrics) if isinstance(metrics, list | tuple) else [metrics]
@@ -79,7 +85,7 @@ def stabilize_names(metrics: Sequence[Any]) -> list[Any]:
 
 
 def _get_default_name(metric: Any) -> str | None:
-    """Return a metric's default name without its number; None if the user chose the name."""
+    """Return a metric's default name without its number, or None if its name is custom."""
     if not isinstance(metric, keras.metrics.Metric):
         return None
     base = to_snake_case(type(metric).__name__)
@@ -87,7 +93,7 @@ def _get_default_name(metric: Any) -> str | None:
 
 
 def _rename(metric: Any, name: str) -> Any:
-    """Return a copy of a metric with another name, or the metric itself if it cannot be copied."""
+    """Return a renamed copy of a metric, or the metric itself if it cannot be copied."""
     try:
         return type(metric).from_config({**serialize_object(metric)["config"], "name": name})
     except Exception as error:
@@ -96,7 +102,7 @@ def _rename(metric: Any, name: str) -> Any:
 
 
 def find_builtin(metric: Any) -> Any:
-    """Return the built-in equivalent of a metric or function; None if it is custom."""
+    """Return the built-in metric that equals a metric or function, or None if it is custom."""
     if type(metric) is keras_metrics.MeanMetricWrapper:
         return _find_by_function(wrapped_function(metric), metric.name, function_arguments(metric))
     if not isinstance(metric, keras.Metric):

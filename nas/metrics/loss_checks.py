@@ -49,7 +49,7 @@ def check_loss(loss: Any, form: LabelForm) -> None:
 
 
 def _find_unmet_need(name: str, form: LabelForm) -> str | None:
-    """Return the unmet requirement of a loss that is not sparse; None if the loss is usable."""
+    """Return the requirement that a non-sparse loss does not meet; None if the loss is usable."""
     if name in CATEGORICAL:
         suits = form.kind in (LabelKind.ONE_HOT, LabelKind.DISTRIBUTION) and form.width > 1
         return None if suits else "one-hot labels, and an output for each class"

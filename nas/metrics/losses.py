@@ -31,9 +31,10 @@ def _get_classes() -> dict[str, Any]:
 
 
 def get_loss_name(loss: Any) -> str | None:
-    """Return a built-in loss's name in lower case without underscores; None for other losses.
+    """Return a built-in loss's name in lower case without underscores.
 
-    A loss has the same name whether it is given by name, as a function or as an object.
+    The name is the same whether the loss is given by name, as a function or as an object. Return
+    None if the loss is not built in.
     """
     if isinstance(loss, str):
         if loss.lower() in _CROSSENTROPY:
@@ -65,7 +66,7 @@ def get_loss(loss: Any) -> Any:
 
 
 def expects_logits(loss: Any) -> bool:
-    """Return whether a loss object expects logits; False for losses in any other form."""
+    """Return whether a loss expects logits; always False if it is not a loss object."""
     if not isinstance(loss, keras.losses.Loss):
         return False
     arguments = function_arguments(loss)

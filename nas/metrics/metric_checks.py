@@ -1,4 +1,7 @@
-"""Checks that a built-in metric, with its arguments, suits the labels of its output."""
+"""Checks that a built-in metric, with its arguments, suits the labels of its output.
+
+A check is a rule that returns the metric unchanged or raises ArgumentError.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ def make_error(metric: Any, form: LabelForm, reason: str) -> ArgumentError:
 
 
 def make_label_error(metric: Any, form: LabelForm, needs: str) -> ArgumentError:
-    """Make the error for a metric that ``needs`` other labels."""
+    """Make the error for a metric that needs different labels, which ``needs`` describes."""
     return make_error(metric, form, f"it needs {needs}, but {form}; {_ADVICE[form.kind]}")
 
 
@@ -52,7 +55,10 @@ def make_logits_error(metric: Any, form: LabelForm) -> ArgumentError:
 
 
 def check_kinds(kinds: Collection[LabelKind], needs: str) -> Rule:
-    """Return a check that accepts ``kinds`` of labels; one-hot labels imply class indices."""
+    """Return a check that accepts ``kinds`` of labels.
+
+    If one-hot labels are accepted, class indices are, too.
+    """
 
     def check(metric: Any, form: LabelForm) -> Any:
         is_class = form.kind is LabelKind.CLASS_INDICES and LabelKind.ONE_HOT in kinds
@@ -64,7 +70,7 @@ def check_kinds(kinds: Collection[LabelKind], needs: str) -> Rule:
 
 
 def check_logits(*activations: str) -> Rule:
-    """Return a check that rejects outputs that are logits for one of the activations."""
+    """Return a check that rejects logits for any of ``activations`` (sigmoid, softmax)."""
 
     def check(metric: Any, form: LabelForm) -> Any:
         if form.logits in activations:
@@ -75,7 +81,7 @@ def check_logits(*activations: str) -> Rule:
 
 
 def _make_check(find_reason: Callable[[Any, LabelForm], str | None]) -> Rule:
-    """Make a check from a function that returns the reason to reject a metric, or None."""
+    """Make a check from a function that returns why a metric is unusable, or else None."""
 
     @functools.wraps(find_reason)
     def check(metric: Any, form: LabelForm) -> Any:
@@ -89,7 +95,10 @@ def _make_check(find_reason: Callable[[Any, LabelForm], str | None]) -> Rule:
 
 @_make_check
 def check_bounded(metric: Any, form: LabelForm) -> str | None:
-    """Check that outputs for labels of 0 and 1 are in [0, 1] or logits; return a reason if not."""
+    """Return a reason to reject a metric of 0/1 labels if outputs are neither bounded nor logits.
+
+    Return None if the metric is usable.
+    """
     if form.kind not in ZERO_ONE_KINDS or form.bounded or form.logits:
         return None
     return (
@@ -100,7 +109,10 @@ def check_bounded(metric: Any, form: LabelForm) -> str | None:
 
 @_make_check
 def check_counts(metric: Any, form: LabelForm) -> str | None:
-    """Check a metric that counts true and false predictions; return a reason to reject it."""
+    """Return a reason to reject the arguments of a metric of true and false predictions.
+
+    Return None if ``thresholds``, ``class_id`` and ``top_k`` are usable.
+    """
     config = metric.get_config()
     thresholds, class_id, k = (config.get(name) for name in ("thresholds", "class_id", "top_k"))
     several = isinstance(thresholds, list | tuple) and len(thresholds) > 1
@@ -117,7 +129,7 @@ def check_counts(metric: Any, form: LabelForm) -> str | None:
 
 @_make_check
 def check_auc_labels(metric: Any, form: LabelForm) -> str | None:
-    """Check ``num_labels`` of a multi-label AUC; return the reason if it is wrong."""
+    """Return a reason to reject ``num_labels`` of a multi-label AUC, or None if it is right."""
     count = metric.get_config()["num_labels"] if metric.multi_label else None
     if count in (None, form.width):
         return None
@@ -129,7 +141,10 @@ def check_auc_labels(metric: Any, form: LabelForm) -> str | None:
 
 @_make_check
 def check_axis(metric: Any, form: LabelForm) -> str | None:
-    """Check the axis of a metric that compares a row's values; return a reason to reject it."""
+    """Return a reason to reject a metric that cannot compare a row's values along ``axis``.
+
+    Return None if the metric is usable.
+    """
     axis = function_arguments(metric).get("axis", -1)
     if axis not in (-1, 1):
         return f"axis={axis} makes it compare the rows of a batch; leave axis out"
@@ -140,7 +155,11 @@ def check_axis(metric: Any, form: LabelForm) -> str | None:
 
 @_make_check
 def check_correlation(metric: Any, form: LabelForm) -> str | None:
-    """Return a reason to reject labels that may be constant within a row (no correlation)."""
+    """Return a reason to reject a metric that correlates the values within a row.
+
+    The correlation is undefined if all labels of a row are equal, as with multi-label outputs.
+    Return None if the labels have a different kind.
+    """
     if form.kind is not LabelKind.MULTI_LABEL:
         return None
     return (
@@ -151,7 +170,10 @@ def check_correlation(metric: Any, form: LabelForm) -> str | None:
 
 @_make_check
 def check_ignored_class(metric: Any, form: LabelForm) -> str | None:
-    """Return a reason to reject ``ignore_class`` unless the labels are class indices."""
+    """Return a reason to reject ``ignore_class`` if the labels are not class indices.
+
+    Return None if they are, or if ``ignore_class`` is not set.
+    """
     if form.kind is LabelKind.CLASS_INDICES or metric.get_config()["ignore_class"] is None:
         return None
     return f"ignore_class needs class indices, but {form}; leave ignore_class out"
@@ -159,7 +181,10 @@ def check_ignored_class(metric: Any, form: LabelForm) -> str | None:
 
 @_make_check
 def check_sorted_ids(metric: Any, form: LabelForm) -> str | None:
-    """Return a reason to reject ``from_sorted_ids``, which treats outputs as class indices."""
+    """Return a reason to reject ``from_sorted_ids``, or None if it is not set.
+
+    With ``from_sorted_ids``, Keras treats the outputs as class indices.
+    """
     if not metric.get_config().get("from_sorted_ids"):
         return None
     return "from_sorted_ids=True makes it take the outputs for class indices; leave it out"
@@ -167,7 +192,7 @@ def check_sorted_ids(metric: Any, form: LabelForm) -> str | None:
 
 @_make_check
 def refuse_aggregate(metric: Any, form: LabelForm) -> str | None:
-    """Return a reason to reject any metric that only aggregates values."""
+    """Return a reason to reject a metric that aggregates values without comparing labels."""
     return (
         "it does not compare labels with outputs; derive a class from it whose update_state does, "
         "or use another metric"

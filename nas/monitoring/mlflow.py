@@ -40,15 +40,15 @@ class MLflowLogger(SearchObserver):
     hyperparameters, metrics by epoch, score and status. At the end, the best network is logged to
     the search's run as the artifact ``best_model/model.keras``.
 
-    A thread sends everything, so a slow or unavailable server does not delay training. Failed
-    updates are sent with the next one; a warning lists those that were never sent. A resumed search
-    continues the same runs.
+    A background thread sends all updates, so a slow or unavailable server does not delay training.
+    Failed updates are sent with the next one; a warning lists those that were never sent. A resumed
+    search continues the same runs.
 
     Args:
-        tracking_uri: URI of the tracking server or store; None uses MLflow's setting.
-        experiment_name: Name of the experiment, which is created if necessary. None uses MLflow's
-            active experiment, or the server's default experiment if ``tracking_uri`` is given.
-        run_name: Name of the search's run; None uses ``project_name``.
+        tracking_uri: URI of the tracking server or store. If None, MLflow's setting is used.
+        experiment_name: Name of the experiment, which is created if necessary. If None, MLflow's
+            active experiment is used, or the server's default one if ``tracking_uri`` is given.
+        run_name: Name of the search's MLflow run. If None, it is ``project_name``.
         log_model: Whether to log the best network.
         timeout: Maximum number of seconds to wait at the end of the search until everything has
             been sent.
@@ -116,7 +116,7 @@ _END = "end"  # key of the update with the end of the search
 
 
 def _send(runs: _Runs, updates: queue.Queue[tuple[str, Any] | None]) -> None:
-    """Send queued updates until None arrives; retry failed updates along with later ones."""
+    """Send updates from a queue until it yields None; retry failed updates with later ones."""
     pending: dict[str, Any] = {}
     logged = ""
     is_open = True
@@ -143,7 +143,7 @@ def _send(runs: _Runs, updates: queue.Queue[tuple[str, Any] | None]) -> None:
 
 @dataclass
 class _Runs:
-    """MLflow runs of one search, created or found, and what was sent to them."""
+    """MLflow runs of one search and its trials, and the epochs that were sent to them."""
 
     search: SearchInfo
     tracking_uri: str | None
@@ -224,7 +224,7 @@ class _Runs:
         return str(self.client.create_experiment(self.experiment_name))
 
     def _restore(self, run: Any) -> None:
-        """Restore how many epochs of each metric of a trial an earlier session has sent."""
+        """Restore from a trial's MLflow run how many epochs of each metric were already sent."""
         run_id, trial = run.info.run_id, run.data.tags[_TRIAL]
         self.children[trial] = run_id
         self.sent[trial] = {

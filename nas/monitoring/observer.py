@@ -32,7 +32,7 @@ class SearchInfo:
             has a different one.
         store: URL of the store.
         objective: Objective of the search.
-        config: The search configuration as the journal records it.
+        config: The search configuration, as recorded in the journal.
         steps: Function that returns the number of training steps per epoch for a batch size.
         custom_objects: Custom layers, losses and metrics by name.
     """
@@ -65,7 +65,8 @@ class SearchObserver:
 
         Args:
             outcome: ``"finished"``, ``"failed"`` or ``"interrupted"``.
-            result: The result so far; None if no trial has a score.
+            result: The result so far, which is partial unless the search is finished. None if no
+                trial has a score.
         """
 
 
@@ -126,6 +127,6 @@ def identify_run(store: Store, run_id: str) -> str:
 
 
 def _copy_record(trial: TrialRecord) -> TrialRecord:
-    """Return a copy of a record, with a history that no longer grows."""
+    """Return a copy of a record, whose history does not grow when the trial continues."""
     history = {name: list(values) for name, values in trial.history.items()}
     return dataclasses.replace(trial, history=history)

@@ -25,10 +25,11 @@ _TIME_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s{postfix}"
 
 @dataclass(frozen=True)
 class PlannedWork:
-    """Planned work of a search, as far as it is known in advance.
+    """Planned number of trials and epochs of a search, and its time limit.
 
     Attributes:
-        trials: Number of trials, including those of further folds; None if it is unknown.
+        trials: Number of trials, including those that cross-validate on further folds; None if it
+            is unknown.
         epochs: Maximum number of epochs of a trial.
         ends_at: Value of ``time.monotonic()``, in seconds, at which the time limit is reached; None
             if there is no limit.
@@ -42,9 +43,9 @@ class PlannedWork:
 class Progress:
     """Progress display of a search; nothing is shown if ``verbose`` is 0.
 
-    A bar shows the elapsed share of the time limit or, if there is no limit, the share of finished
-    epochs. Outside of terminals and notebooks, a line is logged every ``log_seconds`` seconds
-    instead, even before the first result.
+    A bar shows the elapsed fraction of the time limit or, if there is no limit, the fraction of
+    epochs that are finished. Outside of terminals and notebooks, a line is logged every
+    ``log_seconds`` seconds instead, even before the first result.
     """
 
     def __init__(
@@ -108,7 +109,7 @@ class Progress:
         self._describe()
 
     def add_epoch(self, rows: int, best: float | None) -> None:
-        """Add a finished epoch of ``rows`` rows, and set the best score, which may be None."""
+        """Add a finished epoch of ``rows`` rows, and set the best score so far (None if none)."""
         self._phase = ""
         self._rows += rows
         self._best = best

@@ -41,7 +41,9 @@ _BATCH_ARGUMENTS = {
 
 
 class TensorBoardObserver(SearchObserver):
-    """Observer that writes what ``keras.callbacks.TensorBoard`` would write, and hyperparameters.
+    """Observer that writes each trial's metrics and hyperparameters as TensorBoard event files.
+
+    The metrics are those that ``keras.callbacks.TensorBoard`` would write.
 
     A trial's folder is ``log_dir/<trial>``, with the subfolders ``train`` and ``validation``. A
     resumed run writes its files from scratch with the original times, so no epoch is duplicated or
@@ -76,7 +78,7 @@ class TensorBoardObserver(SearchObserver):
         self._config_path = ""
 
     def begin(self, search: SearchInfo, trials: Sequence[TrialRecord]) -> None:
-        """Write the trials so far, and remove the files of earlier sessions."""
+        """Write the trials so far, and remove the event files of earlier sessions."""
         self._search = search
         earlier = list(self._find_event_files())
         self._times = _read_times(earlier)
@@ -126,7 +128,7 @@ class TensorBoardObserver(SearchObserver):
         self._space, self._config_path = space, file.path
 
     def _find_event_files(self) -> Iterator[str]:
-        """Yield the event files of earlier sessions, and of runs that this run replaces."""
+        """Yield the event files of earlier sessions, and of runs replaced by this run."""
         import tensorflow as tf
 
         assert self._search is not None
@@ -286,10 +288,11 @@ def _make_graph_summary(architecture: str) -> bytes:
 
 
 def _extend_domains(domains: Mapping[str, _Domain], trial: TrialRecord) -> dict[str, _Domain]:
-    """Return the domains of known hyperparameters, extended by those of a trial.
+    """Return the domains of hyperparameters seen so far, extended by those of a trial.
 
     If a name is declared under several conditions, its domain covers all of them, because
-    TensorBoard hides trials with other values. A domain that differs between trials becomes None.
+    TensorBoard hides trials with other values. If a domain differs between trials, it
+    becomes None, and none is declared.
     """
     extended = dict(domains)
     declared: dict[str, list[Any]] = {}

@@ -15,7 +15,7 @@ from nas.reporting import check_path, write_report
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write a run's HTML page; with ``--every``, update it until the run is finished.
 
-    ``arguments`` are the command line arguments; None for those of the process.
+    ``arguments`` are the command line arguments. If None, those of the process are used.
     """
     parser = argparse.ArgumentParser(
         prog="python -m nas.reporting", description="Write a run as one HTML page."

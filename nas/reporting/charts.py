@@ -29,7 +29,7 @@ _MOST_PARAMETERS = 12
 def draw_learning_curves(form: Form, run: RunView, colors: Mapping[str, str]) -> Figure:
     """Draw each trial's objective by epoch, with the best trial in front.
 
-    ``colors`` are the trials' colors by name.
+    ``form`` is the chart's size and layout, and ``colors`` the trials' colors by name.
     """
     name = run.objective.name
     figure = Figure(figsize=(form.width, 4.4 if form.narrow else 3.6), layout="constrained")
@@ -93,7 +93,10 @@ def draw_best_curves(form: Form, run: RunView, best: TrialRecord) -> Figure:
 
 
 def find_varied_parameters(run: RunView) -> list[str]:
-    """Return the hyperparameters that vary among scored trials, most often active ones first."""
+    """Return the names of the hyperparameters that vary among trials with a score.
+
+    Those that are active in most trials come first.
+    """
     values: dict[str, list[Any]] = {}
     for trial in _get_scored(run):
         for name, value in trial.active_values.items():

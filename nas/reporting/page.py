@@ -81,7 +81,7 @@ def _load_template() -> jinja2.Template:
 
 
 def _render_charts(run: RunView) -> dict[str, Any]:
-    """Render the nonempty charts; return image URLs by chart name and form (wide, narrow)."""
+    """Render all charts that are not empty; return image URLs by chart name and screen type."""
     colors = assign_colors(run)
     charts: dict[str, Any] = {"colors": colors}
     if any(trial.history.get(run.objective.name) for trial in run.trials):
@@ -120,7 +120,7 @@ def _list_facts(run: RunView) -> list[tuple[str, str]]:
 
 
 def _list_extensions(run: RunView) -> list[tuple[str, str]]:
-    """Return a fact (label and text) for each time that the run's limits were extended."""
+    """Return a label and a text for each time that the run's limits were extended."""
     before, facts = read_limits([run.config]), []
     for record in run.extensions:
         now = read_limits([run.config, record])
@@ -138,7 +138,7 @@ def _list_extensions(run: RunView) -> list[tuple[str, str]]:
 
 
 def _compare_simple_models(run: RunView) -> str | None:
-    """Return a sentence if a simple model is as good as the ensemble; otherwise return None."""
+    """Return a sentence if a baseline model is as good as the ensemble; otherwise return None."""
     if run.ensemble is None:
         return None
     sign = 1.0 if run.objective.direction == "min" else -1.0

@@ -1,4 +1,4 @@
-"""Read-only view of a run, finished or not, from its journal and its trials' specs."""
+"""State of a run, finished or not, read from its journal and its trials' specifications."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class RunView:
 
     @property
     def ranked(self) -> list[TrialRecord]:
-        """Trials from best to worst configuration, with a configuration's folds next to each other.
+        """Trials from best to worst configuration; the trials of a configuration are adjacent.
 
         Trials without a score are last.
         """

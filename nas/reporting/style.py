@@ -51,7 +51,7 @@ FORMS = (Form("wide", 12.0, 4), Form("narrow", 4.5, 2, narrow=True))
 
 
 def assign_colors(run: RunView) -> dict[str, str]:
-    """Return a color for each trial by name: distinct for the best, shades of gray for others."""
+    """Return each trial's color by name: distinct for the best, a shade of gray for the rest."""
     names = [trial.trial_id for trial in run.ranked]
     colors = dict(zip(names, _COLORS, strict=False))
     return {name: colors.get(name, _GRAYS[i % len(_GRAYS)]) for i, name in enumerate(names)}
@@ -96,9 +96,9 @@ def to_data_url(svg: str) -> str:
 
 
 def render_forms(draw: Any, *arguments: Any) -> dict[str, str]:
-    """Render a chart in each form; return image URLs by form name (``wide``, ``narrow``).
+    """Render a chart for each screen type; return image URLs by ``"wide"`` and ``"narrow"``.
 
-    ``draw`` is called with a form and ``arguments``, and returns a matplotlib figure.
+    ``draw`` is called with a :class:`Form` and ``arguments``, and returns a matplotlib figure.
     """
     with isolated_style(**_SETTINGS):
         return {form.name: to_data_url(to_svg(draw(form, *arguments))) for form in FORMS}

@@ -20,7 +20,7 @@ _VALIDATION = 0.45  # opacity of validation units
 
 @dataclass(frozen=True)
 class Usage:
-    """How a worker's time was used; durations are in seconds."""
+    """Breakdown of a worker's time; durations are in seconds."""
 
     worker: int
     hops: int  # number of finished training and validation units
@@ -41,7 +41,7 @@ class TimeAxis:
 
 
 def build_time_axis(hops: Sequence[Hop]) -> TimeAxis:
-    """Place hops on one time axis, on which sessions follow one another without gaps."""
+    """Arrange hops on one time axis, on which there is no gap between sessions."""
     placed: list[tuple[float, Hop]] = []
     borders: list[float] = []
     offset = 0.0
@@ -56,7 +56,7 @@ def build_time_axis(hops: Sequence[Hop]) -> TimeAxis:
 
 
 def compute_usage(run: RunView) -> list[Usage]:
-    """Return how each worker's time was used, by worker index."""
+    """Return a breakdown of each worker's time, ordered by worker index."""
     axis = build_time_axis(run.hops)
     usage = []
     for worker in range(run.config["partitions"]):

@@ -23,7 +23,7 @@ _NEXT = (
 
 
 def describe_result(result: ModelSelectionResult) -> str:
-    """Describe a result in a few lines: its scores, baseline scores, and useful methods."""
+    """Describe a result in a few lines: its scores, baseline scores and methods to call next."""
     lines = [
         f"ModelSelectionResult of {len(result.trials)} trials",
         *(f"  {line}" for line in _describe_scores(result)),
@@ -33,7 +33,7 @@ def describe_result(result: ModelSelectionResult) -> str:
 
 
 def render_result(result: ModelSelectionResult) -> str:
-    """Render a result as HTML: its scores, a table of the best trials, and useful methods."""
+    """Render a result as HTML: its scores, a table of the best trials and methods to call next."""
     board = result.leaderboard().drop(columns=list(_HIDDEN)).dropna(axis="columns", how="all")
     lines = "<br>".join(map(html.escape, _describe_scores(result)))
     more = len(board) - _MOST_ROWS

@@ -1,4 +1,4 @@
-"""Selection of a finished search's ensemble from predictions for held-out rows.
+"""Selection of a finished search's ensemble by its score on held-out rows.
 
 The driver reads the rows from the store. Each network predicts only the rows of its own validation
 fold, on which it was not trained.
@@ -45,11 +45,11 @@ class EnsembleRequest:
         size: Maximum number of configurations in the ensemble.
         is_regression: For each output, whether it is a regression. If all outputs are, predictions
             are clipped to the range of the labels.
-        classes: Number of classes if there is a single output, or 0 if it is a regression; None if
-            the usual metrics do not apply.
+        classes: Number of classes of the only output, or 0 if it is a regression. If None, the
+            ensemble's metrics, such as accuracy and RMSE, are not computed.
         custom_objects: Custom layers, losses and metrics by name.
-        deadline: Value of ``time.monotonic()`` after which no further network makes predictions;
-            None for no limit.
+        deadline: Value of ``time.monotonic()`` after which no further network makes predictions.
+            If None, there is no limit.
     """
 
     rows: FoldRows
@@ -137,7 +137,7 @@ def _calibrate(
     """Return the calibration temperature, and metrics before and after it by name.
 
     The metrics are ``"log_loss"`` and ``"ece"`` (expected calibration error). If the output cannot
-    be calibrated, there are none, and the temperature is 1.
+    be calibrated, the dict is empty, and the temperature is 1.
     """
     loss = get_loss_name(program)
     is_multi_label = loss == "binary_crossentropy" and labels[0].shape[1] > 1
@@ -156,7 +156,7 @@ def _calibrate(
 
 
 def _predict(request: EnsembleRequest, configuration: Configuration, folds: int) -> Predictions:
-    """Predict the validation rows of the first ``folds`` folds, each with that fold's trial."""
+    """Predict the validation rows of the first ``folds`` folds, each with its fold's network."""
     parts = []
     for trial, held_out in zip(configuration.trials, request.rows.held_out[:folds], strict=False):
         network = TrainedNetwork.from_record(request.rows.store, trial)

@@ -32,7 +32,7 @@ def load_final_network(
     Args:
         store: Store that contains the weights.
         trials: Trials of the search.
-        ensemble: The ensemble; None to load the best trial's network instead.
+        ensemble: The ensemble. If None, the best trial's network is loaded instead.
         best: The best trial.
         custom_objects: Custom layers, losses and metrics by name.
 

@@ -32,7 +32,11 @@ def compute_importance(
     rows: int,
     seed: int,
 ) -> pd.DataFrame:
-    """Compute the importance of each column; see ``ModelSelectionResult.feature_importance``."""
+    """Compute the permutation importance of each column.
+
+    ``targets`` are the network's outputs. The other arguments and the result are those of
+    ``ModelSelectionResult.feature_importance``.
+    """
     repeats, rows = check_integer("repeats", repeats, 1), check_integer("rows", rows, 1)
     table = result.table
     classes = _count_classes(targets)
@@ -77,7 +81,7 @@ def compute_importance(
 
 
 def _count_classes(targets: Sequence[Target]) -> int | None:
-    """Return the label's number of classes, 0 for a number, or None if it is unsupported."""
+    """Return the label's number of classes, 0 for regression, or None if it is unsupported."""
     if len(targets) != 1:
         return None
     (target,) = targets

@@ -1,4 +1,4 @@
-"""Columns that scoring adds to a table: the values and the class of each output."""
+"""Columns that scoring adds to a table: predicted values and classes of each output."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class OutputColumns:
         return (*self.names, *self.class_names)
 
     def fields(self) -> list[StructField]:
-        """Return this output's fields in the struct that the Python UDF returns to Spark."""
+        """Return this output's Spark fields in the struct that the scoring UDF returns."""
         from pyspark.sql.types import ArrayType, DoubleType, StructField
 
         number = DoubleType()
@@ -73,7 +73,7 @@ class OutputColumns:
         return [*fields, *(StructField(name, number) for name in self._sent_class)]
 
     def to_fields(self, values: np.ndarray) -> dict[str, Any]:
-        """Convert values of shape ``(rows, width)`` to the UDF's result fields, by field name."""
+        """Convert values of shape ``(rows, width)`` to columns by name, as in :meth:`fields`."""
         columns: dict[str, Any] = {}
         if self._sends_arrays:
             columns[self.names[0]] = list(values)
@@ -87,7 +87,7 @@ class OutputColumns:
     def select(self, scores: str) -> list[Any]:
         """Return the value and class columns as Spark expressions.
 
-        ``scores`` is the name of the struct column that the Python UDF returned.
+        ``scores`` is the name of the struct column that the scoring UDF returned.
         """
         from pyspark.sql.functions import array, col, isnan, transform, when
 
@@ -145,7 +145,7 @@ class OutputColumns:
 
     @property
     def _sent_class(self) -> tuple[str, ...]:
-        """Name of the field with the largest value's index, in a tuple; empty if it is not sent."""
+        """Name of the field for the largest value's index, as a tuple; empty if there is none."""
         return self.class_names if self.classes == "single" and self.width > 1 else ()
 
 
@@ -161,6 +161,8 @@ def check_absent(names: Sequence[str], existing: Collection[str]) -> None:
 
 def output_names(group: Sequence[str], target: Target) -> list[str]:
     """Return the default names of an output's value columns.
+
+    There is one name per label column if their number is 1 or the output's width, otherwise one.
 
     Args:
         group: Names of the output's label columns.

@@ -52,7 +52,7 @@ def plot_history(history: Mapping[str, Sequence[float]], trial: str, metric: str
 def plot_trials(trials: Sequence[TrialRecord], objective: Any) -> Figure:
     """Plot the score of each trial, in the order of proposals, and the best score so far.
 
-    Trials that only cross-validate another trial on a further fold are omitted.
+    Trials that only cross-validate a configuration on a further fold are omitted.
 
     Args:
         trials: Trials of the search, in the order of proposals.

@@ -15,12 +15,12 @@ _ROWS = 8192
 def predict_untraced(model: Any, x: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Predict eagerly, in steps of 8,192 rows.
 
-    Keras' ``predict`` traces the model first. For an ensemble, this takes longer than it saves
-    unless there are some hundred steps.
+    Keras' ``predict`` traces the model first. For an ensemble, tracing takes longer than it saves
+    unless there are hundreds of steps.
 
     Args:
-        model: The Keras model. Its ``EinsumDense`` layers without sums are changed in place to
-            multiplications.
+        model: The Keras model. Its ``EinsumDense`` layers whose equations sum over no axis are
+            changed in place to multiply elementwise.
         x: An array of shape ``(rows, ...)`` for each input; ``rows`` may be 0.
 
     Returns:

@@ -34,7 +34,7 @@ class Predictor:
         network: The network.
         layout: Columns of the network's inputs and outputs.
         input_dtypes: Dtype of each input in the training data.
-        targets: The network's outputs, with their labels.
+        targets: The network's outputs and their labels.
         table: Encoding of the raw table that the network was trained on; None if it was trained on
             arrays.
         custom_objects: Custom layers, losses and metrics by name.
@@ -183,7 +183,7 @@ class Predictor:
         return labels[0] if len(labels) == 1 else labels
 
     def _index_classes(self, y: Any) -> Any:
-        """Replace classes by class indices in the labels of a raw table."""
+        """Replace the classes in a raw table's labels by class indices."""
         if self._table is None or not self._table.labels:
             return y
         names = [name for group in self._layout.outputs for name in group]

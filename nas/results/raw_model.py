@@ -65,13 +65,13 @@ def build_encoder(
     ``keras.Model.predict`` casts float64 arrays to float32 before the model receives them. If a
     column needs more digits, pass integers or a ``tf.data.Dataset``, or call the model. If
     TensorFlow cannot use a column's name, the dict key is still that name, but a SavedModel's
-    signature has another.
+    signature has a different name.
 
     Args:
         schema: Encoding of the table.
         name: Name of the model.
-        input_names: Names of the Keras inputs by column name, from :func:`make_input_names`; None
-            to choose them here.
+        input_names: Names of the Keras inputs by column name, from :func:`make_input_names`. If
+            None, they are made here.
 
     Returns:
         A model whose output is the matrix, float32 of shape ``(rows, encoded columns)``.
@@ -154,7 +154,7 @@ def make_input_names(names: Sequence[str], reserved: Sequence[str] = ()) -> dict
     """Return an input name that TensorFlow can use for each column name.
 
     The input names are unique regardless of case, and also differ from ``reserved``, the names of
-    other layers. A column's name is kept if possible.
+    other layers. A column's name is used unchanged if possible.
     """
     taken = {name.lower() for name in reserved}
     result = {}
@@ -250,7 +250,7 @@ def _join(parts: Sequence[Any]) -> Any:
 
 
 def _scale(values: Any, scale: Any) -> Any:
-    """Scale float64 numbers and cast them to float32, as when shards are written."""
+    """Scale float64 numbers and cast them to float32, as data preparation does."""
     finite = ops.clip(values, -GREATEST, GREATEST)
     return ops.cast(ops.clip(finite * scale, -LARGEST, LARGEST), "float32")
 

@@ -121,23 +121,23 @@ class ModelSelectionResult:
         Columns: ``trial``, ``score`` (objective at the trial's best epoch), ``epochs`` (finished
         epochs), ``parameters`` (number of weights), ``seconds`` (of work, summed over workers),
         ``status``, and for failed trials ``error`` (type and message in one line) and
-        ``traceback``. Cross-validated configurations come first, and add the columns ``folds`` and
-        ``standard_error``. Their ``score`` is the mean over the folds, where each fold is scored at
-        the epoch that is best for the other folds.
+        ``traceback``. If there are cross-validated configurations, they come first, and there are
+        two more columns, ``folds`` and ``standard_error``. Their ``score`` is the mean over the
+        folds, where each fold is scored at the epoch that is best for the other folds.
         """
         return build_leaderboard(self._configurations)
 
     @property
     def best_trial(self) -> TrialRecord:
-        """Best configuration's first trial, which validates on fold 0."""
+        """Best configuration's first trial, which is validated on fold 0 (the validation split)."""
         return self._ranked[0]
 
     @property
     def classes(self) -> list[Any] | dict[str, list[Any]]:
         """Classes of the label, in the order of the predicted probabilities.
 
-        If several labels have classes, a dict by label name. Empty for regression and for labels
-        given as arrays.
+        It is a dict by label name if several labels have classes, and empty if the labels are
+        numbers or were given as arrays.
         """
         by_label = (
             {each.name: list(each.values) for each in self.table.labels} if self.table else {}
@@ -232,7 +232,7 @@ class ModelSelectionResult:
         """Return metrics by name, each with one value per epoch.
 
         Args:
-            trial: Name of the trial; None to return a dict of all trials' metrics, by trial name.
+            trial: Name of the trial. If None, return a dict of all trials' metrics, by trial name.
 
         Raises:
             ArgumentError: If there is no such trial.
@@ -245,8 +245,9 @@ class ModelSelectionResult:
         """Plot a trial's metric by epoch; return the ``matplotlib`` figure.
 
         Args:
-            trial: Name of the trial; None for the best one.
-            metric: Name of the metric, with or without the prefix ``val_``; None for the objective.
+            trial: Name of the trial. If None, the best one is used.
+            metric: Name of the metric, with or without the prefix ``val_``. If None, the objective
+                is used.
 
         Raises:
             ArgumentError: If there is no such trial, or it has no such metric.
@@ -271,15 +272,15 @@ class ModelSelectionResult:
     def feature_importance(
         self, x: Any, y: Any = None, *, repeats: int = 5, rows: int = 2000, seed: int = 0
     ) -> pd.DataFrame:
-        """Compute how much worse predictions become if a column is shuffled.
+        """Compute permutation importance: how much worse predictions get if a column is shuffled.
 
-        Columns that depend on one another share their importance. Pass rows that were not used for
-        training. The method is that of Breiman, "Random Forests", Machine Learning 2001.
+        The importance is split between columns that depend on each other. Pass rows that were not
+        used for training. The method is that of Breiman, "Random Forests", Machine Learning 2001.
 
         Args:
             x: A pandas DataFrame or Arrow table with the raw columns.
-            y: Labels of shape ``(rows,)``; None or the name of the label column if ``x`` contains
-                them.
+            y: Labels of shape ``(rows,)``. If None, or the name of the label column, they are read
+                from ``x``.
             repeats: Number of times that each column is shuffled.
             rows: Maximum number of rows; if ``x`` has more, a random sample of this size is used.
             seed: Seed of the sample and the shuffles.
@@ -314,7 +315,7 @@ class ModelSelectionResult:
         """Draw a trial's network as SVG; see :func:`nas.draw_network`.
 
         Args:
-            trial: Name of the trial; None for the best one.
+            trial: Name of the trial. If None, the best one is used.
 
         Returns:
             The SVG source, a string that notebooks display as an image.
@@ -483,7 +484,7 @@ class ModelSelectionResult:
         return merger.merge([partitions])[0]
 
     def scorer(self, batch_size: int = _SCORING_BATCH) -> Scorer:
-        """Return a scorer of the ensemble or best network, which can be sent to executors.
+        """Return a scorer of the ensemble (or of the best network) for Spark executors.
 
         Args:
             batch_size: Rows per step.
@@ -577,7 +578,7 @@ class ModelSelectionResult:
         )
 
     def _get_class_values(self, labels: Sequence[str]) -> tuple[Any, ...]:
-        """Return an output's classes; empty if unknown or equal to their indices 0, 1, …."""
+        """Return an output's classes; empty if they are unknown or equal their indices 0, 1, …."""
         found = None
         if self.table is not None and len(labels) == 1:
             found = self.table.find_classes(labels[0])

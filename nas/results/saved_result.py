@@ -45,7 +45,7 @@ _DROPPED = ("head", "loss", "metrics")
 
 @dataclasses.dataclass(frozen=True)
 class ResultParts:
-    """Arguments of the ``ModelSelectionResult`` constructor, and its output columns' names."""
+    """Saved arguments of the ``ModelSelectionResult`` constructor, and output column names."""
 
     trials: tuple[TrialRecord, ...]
     objective: keras_tuner.Objective
@@ -63,10 +63,10 @@ class ResultParts:
 def save_result(
     parts: ResultParts, path: str | os.PathLike[str], result: ModelSelectionResult
 ) -> None:
-    """Save a result as a folder, which is renamed into place once it is complete.
+    """Save a result as a folder, which appears under its final name only when complete.
 
     Args:
-        parts: Parts of the result to save.
+        parts: The result's constructor arguments and output column names.
         path: The folder. A result that was saved there before is replaced.
         result: The result itself, used to export the model.
 
@@ -99,10 +99,11 @@ def save_result(
 
 
 def load_parts(path: str | os.PathLike[str]) -> ResultParts:
-    """Load the parts of a result that :func:`save_result` wrote to the folder ``path``.
+    """Load the constructor arguments of a result that :func:`save_result` saved in ``path``.
 
     Raises:
-        StoreError: If there is no saved result, or it is damaged or from another version.
+        StoreError: If there is no saved result, or it is damaged or was saved by a
+            different version.
     """
     file = Path(path) / FILE
     try:

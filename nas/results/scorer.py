@@ -1,4 +1,7 @@
-"""Prediction and evaluation of a Spark DataFrame on the executors."""
+"""Prediction and evaluation of a Spark DataFrame on the executors.
+
+Raw columns are sent as packs: array columns that hold all columns of one storage type.
+"""
 
 from __future__ import annotations
 
@@ -64,10 +67,11 @@ class Scorer:
         input_dtypes: Dtype of each input.
         label_dtypes: Dtype of each output's labels.
         outputs: Columns that scoring adds for each output.
-        custom_objects: Pickled custom objects.
+        custom_objects: Pickled dict of custom layers, losses and metrics; empty if there are none.
         label_values: Allowed label values of each output.
-        table: Encoding of raw columns; None if the network reads plain numbers.
-        raw: Raw columns of the DataFrame to score; None until there is one, or without ``table``.
+        table: Encoding of raw columns; None if the features are not encoded.
+        raw: Raw columns of the DataFrame to score; None if ``table`` is None or no DataFrame is
+            being scored.
     """
 
     network: TrainedNetwork
@@ -82,7 +86,7 @@ class Scorer:
     raw: SparkTable | None = None
 
     def transform(self, df: DataFrame) -> DataFrame:
-        """Add value and class columns to a DataFrame; only its features are sent to Python.
+        """Add prediction columns (values and classes); only feature columns are sent to Python.
 
         Raises:
             DataError: If a feature column is missing or unusable, or a column to add already
@@ -122,7 +126,14 @@ class Scorer:
         return scored.select(*kept, *(c for output in self.outputs for c in output.select(_SCORES)))
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Return the fields of all outputs for features that Spark passes as a pandas DataFrame."""
+        """Predict a batch of rows inside the scoring UDF.
+
+        Args:
+            frame: Feature columns, or packs of raw columns, as Spark passes them.
+
+        Returns:
+            A DataFrame with the columns of :meth:`OutputColumns.fields` for all outputs.
+        """
         import pandas as pd
 
         if len(frame) == 0:
@@ -135,7 +146,15 @@ class Scorer:
         return pd.DataFrame(fields)
 
     def build_inputs(self, columns: Mapping[str, Any], rows: int) -> list[np.ndarray]:
-        """Build network inputs of shape ``(rows, ...)`` from feature columns or packed raw ones."""
+        """Build network inputs from feature columns, or from packs of raw columns.
+
+        Args:
+            columns: Arrays by name, each with one item per row.
+            rows: Number of rows.
+
+        Returns:
+            An array of shape ``(rows, ...)`` for each input.
+        """
         if self.table is None or self.raw is None:
             return build_inputs(columns, self.layout, self.input_dtypes)
         batch = self.raw.batch_from_rows(columns, rows)
@@ -149,7 +168,7 @@ class Scorer:
         return hashlib.sha256(self.network.digest.encode() + self.custom_objects).hexdigest()
 
     def metric_variables(self, df: DataFrame) -> list[MetricVariables]:
-        """Return the metric variables of each partition that has rows.
+        """Return the state variables of all metrics for each nonempty partition.
 
         Raises:
             DataError: If a column is missing or unusable, or labels are invalid.
@@ -163,7 +182,7 @@ class Scorer:
         return _measure(self, plain, needed)
 
     def _select_raw(self, df: DataFrame) -> tuple[Scorer, DataFrame, list[str]]:
-        """Return a scorer for ``df``, its packed raw columns and labels, and their names."""
+        """Return a scorer for ``df``, a DataFrame of packs and labels, and its column names."""
         from pyspark.sql.functions import expr
 
         assert self.table is not None
@@ -180,7 +199,7 @@ class Scorer:
 
 
 def describe_raw(df: DataFrame, table: TableSchema, layout: Layout) -> tuple[DataFrame, SparkTable]:
-    """Describe the raw features of a DataFrame; struct columns are first split into their fields.
+    """Describe the raw features of a DataFrame, in which needed structs are split into fields.
 
     Returns:
         The DataFrame with the structs split, and the description of its raw features.
@@ -238,9 +257,9 @@ def _read_by_rows(df: DataFrame) -> DataFrame:
 
 
 def _measure(scorer: Scorer, plain: DataFrame, names: list[str]) -> list[MetricVariables]:
-    """Return the metric variables of each partition of ``plain`` that has rows.
+    """Return the state variables of all metrics for each nonempty partition of ``plain``.
 
-    ``names`` are the columns' names in the layout, or the names of packed raw columns.
+    ``names`` are the columns' names in the layout, or the names of packs and label columns.
     """
     broadcast = plain.sparkSession.sparkContext.broadcast(scorer)
 
@@ -308,9 +327,9 @@ class _FrameShard:
 
 
 def has_fractional_type(df: DataFrame, names: Sequence[str]) -> bool:
-    """Return whether any of the columns ``names`` contains fractional numbers, arrays or vectors.
+    """Return whether any of the columns ``names`` has a fractional type.
 
-    Arrays of integers do not count; ML vectors always do.
+    These types are float, double and decimal, arrays of these, and Spark ML vectors.
     """
     check_columns(df.columns, names)
     return any(
@@ -350,9 +369,9 @@ def _check_unique(df: DataFrame) -> None:
 def _pack_features(
     df: DataFrame, layout: Layout, dtypes: Sequence[str]
 ) -> tuple[Layout, list[Any]]:
-    """Pack the features into fewer columns.
+    """Pack the features into fewer columns, each an array of several numeric columns.
 
-    Arrow transfers one array column much faster than dozens of number columns. Returns the layout
+    Arrow transfers one array column much faster than dozens of numeric columns. Returns the layout
     with the packed columns' names, and the packed columns as Spark expressions.
     """
     groups: list[tuple[str, ...]] = []
@@ -384,7 +403,7 @@ def _pack_features(
 
 
 def _pack_numbers(fields: Mapping[str, StructField], names: Sequence[str], data_type: str) -> Any:
-    """Return a Spark expression that packs number columns into one array.
+    """Return a Spark expression that packs numeric columns into one array.
 
     The array is null if any number is null, because Arrow would convert that number to NaN. The
     expression is SQL text with a balanced condition, so that it works for thousands of columns.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class TunerSummary:
-    """Read-only view of a search's tuner with the summary methods of ``keras_tuner.Tuner``.
+    """Read-only object with the summary methods of ``keras_tuner.Tuner`` for a search.
 
     Args:
         space: Function that returns the search space known so far, as a

@@ -90,8 +90,8 @@ class TrainedNetwork:
 
         Args:
             custom_objects: Custom layers, losses and metrics by name.
-            exported: Whether to remove what Keras cannot load without this package: some metrics,
-                losses and learning rate schedules.
+            exported: Whether to remove those metrics, losses and learning rate schedules that Keras
+                cannot load without this package.
         """
         from cerebros_spark.training.keras.checkpoint import StateVariables
         from cerebros_spark.training.keras.member_losses import remove_member_losses
@@ -115,7 +115,7 @@ class TrainedNetwork:
 
         Args:
             batch_size: Rows per step.
-            custom_objects: Custom layers, losses and metrics by name; None for none.
+            custom_objects: Custom layers, losses and metrics by name; None if there are none.
         """
         from cerebros_spark.training.keras.scopes import custom_object_scope
         from cerebros_spark.training.keras.trainer import KerasTrainer

@@ -50,7 +50,7 @@ class BuildQueue:
 
     @property
     def is_busy(self) -> bool:
-        """Whether any trial is queued, being built, or built but not yet removed."""
+        """Whether any trial is queued, is being built, or is built but not yet removed."""
         return bool(self._queue)
 
     def _build(self, trial: RunningTrial) -> BuiltTrial:

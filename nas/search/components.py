@@ -169,7 +169,7 @@ def check_objective(
     Args:
         objective: Objective of the search.
         mergers: Cache of metrics mergers.
-        first: Spec of a network from the search space.
+        first: Specification of any network from the search space, used for the computation.
 
     Raises:
         ArgumentError: If a loss or metric fails or is not scalar, or the objective is not reported.
@@ -228,11 +228,11 @@ def _get_reported_names(merger: MetricsMerger) -> set[str]:
 
 
 def collect_custom_objects(config: SearchConfig, program: str) -> dict[str, Any]:
-    """Return the custom objects by name that workers receive because they may not import them.
+    """Return custom objects by name that workers receive because they might not import them.
 
-    These are the user's ``custom_objects`` and those registered objects that ``program`` uses.
-    Unless the backend is local, all other registered custom objects that can be pickled are
-    included.
+    ``program`` is a serialized network. The objects are the user's ``custom_objects`` and those
+    registered objects that ``program`` uses. Unless the backend is local, all other registered
+    custom objects that can be pickled are included.
     """
     objects = {
         name: each for name, each in find_registered_objects(program).items() if is_custom(each)

@@ -1,4 +1,4 @@
-"""Final step of a search: the choice of an ensemble and its comparison with baselines."""
+"""Final step of a search: choice of an ensemble, and its comparison with baseline models."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _MOST_SECONDS = 60.0
 
 
 class Conclusion:
-    """Choice of a search's ensemble, and computation of baselines to compare it with.
+    """Choice of a search's ensemble, and computation of baseline models to compare it with.
 
-    The baselines are fitted in a background thread during training.
+    The baseline models are fitted in a background thread during training.
     """
 
     def __init__(self, context: SearchContext) -> None:
@@ -57,9 +57,10 @@ class Conclusion:
         return target.num_classes if target.label_shape == (1,) else None
 
     def begin(self) -> None:
-        """Start fitting the baselines in a background thread.
+        """Start fitting the baseline models in a background thread.
 
-        Do nothing without an ensemble or a raw table, or if the outputs are unsupported.
+        Do nothing if no ensemble will be chosen, the data are not a raw table, or the outputs are
+        unsupported.
         """
         data, rows = self._context.data, self._rows
         table, classes = data.manifest.table, self._classes

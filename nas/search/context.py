@@ -51,13 +51,13 @@ class SearchContext:
         data: The prepared data.
         job: Configuration of the workers.
         description: The search configuration as the journal records it.
-        recovered: Journal of the run's earlier sessions; None for a new run.
+        recovered: Journal of the run's earlier sessions; None if the run is new.
         extension: New limits, if they exceed those of the earlier sessions; otherwise None.
         journal: Journal that this session writes.
         engine: Engine that trains the trials.
         session: Interface to the tuner.
         callbacks: Keras callbacks of the trials.
-        build_queue: Queue of trials to build.
+        build_queue: Queue of trials whose networks are to be built.
     """
 
     config: SearchConfig

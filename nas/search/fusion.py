@@ -61,7 +61,7 @@ class Fusion:
         self._logged = False
 
     def __call__(self, spec: TrialSpec) -> TrialSpec:
-        """Return the trial's spec, marked for fused training unless Keras should train it."""
+        """Return the trial's spec, marked for fused training unless Keras should train it alone."""
         program = json.loads(spec.program)
         try:
             recipe, network = parse_network(program)

@@ -69,8 +69,8 @@ class SearchLoop:
         """Run all trials.
 
         Raises:
-            SearchError: If all trials fail, too many fail in a row, or the tuner holds trials
-                forever.
+            SearchError: If all trials fail, too many consecutive trials fail, or the tuner keeps
+                trials held (waiting for its decision) forever.
         """
         limit = self._tuner.max_consecutive_failed_trials
         with self._build_queue:
@@ -116,7 +116,7 @@ class SearchLoop:
         return left > 0
 
     def _end_exploration(self) -> None:
-        """End exploration once the time for new configurations is over, or there are enough."""
+        """Stop proposing configurations once their time or ``max_trials`` has been used up."""
         if not (self._session.explores and self._limit.seconds and self._table.records):
             return
         workers = self._resources.backend.num_workers
@@ -133,11 +133,11 @@ class SearchLoop:
 
     @property
     def _may_wait(self) -> bool:
-        """Whether new proposals are possible, after which the tuner may release held trials."""
+        """Whether new trials are possible, after which the tuner may decide on held trials."""
         return self._session.explores and self._limit.allows_trial
 
     def _stop_held(self) -> None:
-        """Stop all held trials, because the tuner can no longer release them."""
+        """Stop all trials that wait for the tuner's decision, because it can no longer decide."""
         for trial in [each for each in self._table.running.values() if each.held]:
             self._session.release(trial, proceed=False)
             self._answer_held(trial, proceed=False)
@@ -181,7 +181,7 @@ class SearchLoop:
             self._session.learn(trial)
 
     def _fail(self, trial: RunningTrial, error: Exception) -> None:
-        """End a trial that could not be built or submitted to the workers."""
+        """End a trial as failed, because it could not be built or submitted to the workers."""
         result = TrialResult(trial.name, Status.FAILED, 0, 0.0, *_describe(error))
         # The tuner also learns the hyperparameters that a failed build has declared.
         declared = trial.proposal.hyperparameters.get_config()
@@ -239,7 +239,7 @@ class SearchLoop:
         self._release_decided()
 
     def _answer(self, trial: RunningTrial, result: EpochResult) -> EpochAnswer:
-        """Return the answer to a trial's finished epoch; a callback's error ends the trial."""
+        """Return whether a trial continues after an epoch; a callback's error ends the trial."""
         try:
             epoch = self._callbacks.end_epoch(trial, result)
         except StoreError:
@@ -257,12 +257,12 @@ class SearchLoop:
             return dataclasses.replace(_failed(error), keep=improved, extra=fields)
 
     def _release_decided(self) -> None:
-        """Release the held trials that the tuner has decided on, and answer their last epochs."""
+        """Resume or end the waiting trials on which the tuner has decided."""
         for trial, proceed in self._session.release_decided():
             self._answer_held(trial, proceed)
 
     def _answer_held(self, trial: RunningTrial, proceed: bool) -> None:
-        """Answer the last epoch of a trial that was held."""
+        """Resume or end, depending on ``proceed``, a trial that waited for the tuner's decision."""
         answer = EpochAnswer(proceed)
         if not proceed:
             try:
@@ -272,7 +272,7 @@ class SearchLoop:
         self._engine.answer(trial.name, answer)
 
     def _finish_diverged(self, trial: RunningTrial, error: str) -> None:
-        """End training in a diverged trial's callbacks; the trial's earlier epochs still count."""
+        """Call ``on_train_end`` of a diverged trial's callbacks; its earlier epochs are kept."""
         logger.warning("%s ended after %d epochs: %s", trial.name, trial.finished_epochs, error)
         try:
             self._callbacks.finish(trial)

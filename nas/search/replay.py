@@ -57,10 +57,10 @@ def open_journal(
     Args:
         job: Configuration of the workers.
         description: The search configuration as the journal records it.
-        recovered: Journal of the earlier sessions; None for a new run.
+        recovered: Journal of the earlier sessions; None if the run is new.
 
     Raises:
-        ArgumentError: If the resumed run had another configuration.
+        ArgumentError: If the resumed run had a different configuration.
     """
     address = job.store.address(journal_key(job.run_id))
     if recovered is None:
@@ -100,7 +100,7 @@ def replay(
     Args:
         session: Interface to a new tuner.
         records: All records of the journal, in order.
-        specs: Specs of the built trials, by trial name.
+        specs: Specifications of the built trials, by trial name.
 
     Raises:
         SearchError: If the tuner's decisions differ from the recorded ones.

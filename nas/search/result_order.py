@@ -60,14 +60,14 @@ class ResultOrder:
     def advance(self, trial: RunningTrial, proceed: bool | None) -> None:
         """Advance the virtual clock to the time at which an epoch's result was due.
 
-        ``proceed`` is whether the trial continues; None if it is held.
+        ``proceed`` is whether the trial continues; None if it waits for the tuner's decision.
         """
         self._now = trial.due
         if proceed is not False:
             trial.due = trial.due + 1 if proceed else math.inf
 
     def release(self, trial: RunningTrial, proceed: bool) -> None:
-        """Set the time at which a released trial's next result is due.
+        """Set the time at which the next result of a trial that waited for a decision is due.
 
         ``proceed`` is whether the trial continues; otherwise it ends.
         """

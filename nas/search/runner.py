@@ -35,13 +35,13 @@ def run_search(context: SearchContext, set_result: Callable[[ModelSelectionResul
 
     Args:
         context: Components of the search.
-        set_result: Called with the result, also with a partial one if the search ends early and a
-            trial has a score.
+        set_result: Called with the result. If the search ends early and a trial has a score, the
+            result is partial.
 
     Raises:
         BackendError: If the workers fail.
         StoreError: If the store fails.
-        SearchError: If all trials fail, or too many fail in a row.
+        SearchError: If all trials fail, or too many consecutive trials fail.
     """
     config, table = context.config, context.session.table
     observers = SearchObservers(config.observers)

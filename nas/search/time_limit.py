@@ -27,7 +27,7 @@ class TimeLimit:
 
     Attributes:
         began: Value of ``time.monotonic()`` at which the limit starts to count.
-        seconds: Limit in seconds; None for no limit.
+        seconds: Limit in seconds; None if there is no limit.
         cross_validates: Whether to reserve time for cross-validating the finalists.
         has_ensemble: Whether to reserve time for choosing an ensemble.
     """
@@ -41,7 +41,7 @@ class TimeLimit:
     _epoch_seconds: list[float] = field(default_factory=list, init=False)
 
     def add_trial(self, seconds: float, epochs: int, *, is_whole: bool = True) -> None:
-        """Record how long an ended trial took, as a basis for estimates.
+        """Record how long an ended trial took, from which the durations of new ones are estimated.
 
         Args:
             seconds: Seconds of work, summed over workers.
@@ -60,8 +60,8 @@ class TimeLimit:
     def ends_exploration(self, pending: float, workers: int, folds: int, most: int) -> bool:
         """Return whether to stop proposing new configurations.
 
-        After its fraction of the time, exploration continues as long as this does not reduce the
-        number of finalists (configurations to cross-validate).
+        New configurations have a fraction of the time. After that, they continue as long as this
+        does not reduce the number of finalists (configurations to cross-validate).
 
         Args:
             pending: Number of running trials per worker; they must end before the finalists are
@@ -118,7 +118,7 @@ class TimeLimit:
 
     @property
     def _closing_seconds(self) -> float:
-        """Seconds to reserve for the end of the search."""
+        """Seconds to reserve for running epochs to end and for choosing the ensemble."""
         assert self.seconds is not None
         most = _CLOSING * self.seconds
         if not self._epoch_seconds:

@@ -59,7 +59,7 @@ class TrialBuilder:
         space: Search space that builds the networks.
         seed: Seed of the search.
         dtype_policy: Keras dtype policy to build with; passed because Keras stores it per thread.
-        fuse: Function that marks trials to be trained together; None to train each one alone.
+        fuse: Function that marks trials to be trained together. If None, each is trained alone.
         fetch: Function that reads a model state from the store; None if no trial has a parent.
     """
 
@@ -79,8 +79,8 @@ class TrialBuilder:
             name: Name of the trial.
             index: Index of the trial in the order of proposals.
             proposal: The tuner's proposal.
-            parent: Ended trial from whose stored state the new trial starts. None for initial
-                weights, which depend only on the seed and the trial's name.
+            parent: Ended trial from whose stored state the new trial starts. If None, it has new
+                initial weights, which depend only on the seed and the trial's name.
 
         Raises:
             TrialError: If the network is too large or cannot be sent to workers. Errors that the

@@ -57,13 +57,13 @@ class SearchCallbacks:
     def answer(
         self, trial: RunningTrial, epoch: FinishedEpoch, proceed: bool | None, keep: bool
     ) -> EpochAnswer:
-        """Begin the next epoch in the callbacks, or end training if ``proceed`` is False.
+        """Call the callbacks for the next epoch, or for the end of training if it ends.
 
         Args:
             trial: The trial.
             epoch: The epoch that it has finished.
-            proceed: Whether the trial continues; None if it is held, in which case the callbacks
-                begin the next epoch, too.
+            proceed: Whether the trial continues. None if it waits for the tuner's decision, in
+                which case the callbacks begin the next epoch, too.
             keep: Whether to keep the epoch's model state as the best so far.
 
         Returns:
@@ -82,7 +82,7 @@ class SearchCallbacks:
         return EpochAnswer(proceed, keep, change.checkpoint, change.learning_rate, extra)
 
     def finish(self, trial: RunningTrial) -> None:
-        """End training in the callbacks of a trial that was held or whose loss diverged."""
+        """End training in the callbacks of a trial that waited for a decision or diverged."""
         if self._factory is not None:
             self._get_callbacks(trial, self._factory).finish({})
 

@@ -48,7 +48,7 @@ class TunerSession:
         return bool(getattr(self.tuner, "explores", True))
 
     def count_fold_trials(self, max_trials: int) -> int:
-        """Return the maximum number of cross-validation trials that follow ``max_trials`` trials.
+        """Return the maximum number of cross-validation trials after ``max_trials`` trials.
 
         It is 0 if the search does not cross-validate.
         """
@@ -59,8 +59,8 @@ class TunerSession:
         """Make the tuner propose no more new configurations.
 
         Args:
-            finalists: Maximum number of configurations to cross-validate; None keeps the tuner's
-                own limit.
+            finalists: Maximum number of configurations to cross-validate. If None, the tuner's
+                limit is unchanged.
         """
         if isinstance(self.tuner, CrossValidatingTuner):
             self.tuner.end_exploration(finalists)
@@ -69,7 +69,7 @@ class TunerSession:
         """Notify the tuner that the run is resumed with more trials or more time.
 
         Args:
-            max_trials: New maximum number of trials; None for no limit.
+            max_trials: New maximum number of trials; None if there is no limit.
 
         Raises:
             ArgumentError: If the tuner has no method ``extend``.
@@ -85,7 +85,7 @@ class TunerSession:
 
         Returns:
             Whether it is the trial's best epoch so far, and whether the trial continues (None if it
-            is held).
+            is held, that is, waits for the tuner's decision).
         """
         improved = trial.add_epoch(self.table.objective, epoch)
         trial_id = trial.proposal.trial_id
@@ -113,7 +113,7 @@ class TunerSession:
         self.order.release(trial, proceed)
 
     def release_decided(self) -> list[tuple[RunningTrial, bool]]:
-        """Release the held trials that the tuner has decided on.
+        """Release the held trials on which the tuner has decided.
 
         Returns:
             The released trials, each with whether it continues.

@@ -65,14 +65,17 @@ class Space(abc.ABC):
 
     @property
     def gradient_scale(self) -> float:
-        """Factor for the loss's gradient that cancels the label's unit; 1 if it is not needed."""
+        """Factor that makes the loss's gradient independent of the label's unit of measurement.
+
+        It is 1 if the gradient need not be scaled.
+        """
         return 1.0
 
     @property
     def points(self) -> list[dict[str, Any]]:
-        """Values of the first trials of a ``"portfolio"`` tuner, best first; empty if unknown."""
+        """Configurations to begin a ``"portfolio"`` search with, best first; empty if unknown."""
         return []
 
     def sample_plans(self, count: int) -> Iterable[NetworkFuture]:
-        """Return the plans of ``count`` random networks, or none if the space has no plans."""
+        """Return the plans of ``count`` random networks; empty if the space has no plans."""
         return ()

@@ -54,8 +54,8 @@ class FixedModel:
         learning_rate: Lowest and highest learning rate, or a single fixed one.
         optimizers: Names of Keras optimizers to search over.
         batch_sizes: Batch sizes, in rows per training step, to search over.
-        loss: Keras loss that replaces the compiled one; None to keep it.
-        metrics: Keras metrics that replace the compiled ones; None to keep them.
+        loss: Keras loss that replaces the compiled one; if None, that one is kept.
+        metrics: Keras metrics that replace the compiled ones; if None, those are kept.
 
     Raises:
         ArgumentError: If an argument is invalid, or if the model has no loss and ``loss`` is None.
@@ -97,7 +97,8 @@ class FixedModel:
     def build(self, hp: Any, input_shapes: Any = None, input_dtypes: Any = None) -> keras.Model:
         """Build a compiled copy of the model for the hyperparameter values ``hp``.
 
-        See :class:`~.user_space.UserBuilder` for the other arguments.
+        ``input_shapes`` (one row's shape per input) and ``input_dtypes`` are used only if the model
+        does not define its inputs.
         """
         try:
             with dtype_policy_scope(self._model.dtype_policy):
@@ -120,7 +121,7 @@ class FixedModel:
         return copy
 
     def describe(self) -> Any:
-        """Return a JSON value that must be equal when a run is resumed."""
+        """Return a JSON-serializable description that must be unchanged when a run is resumed."""
         return {
             "fixed": compute_digest(self._model, self._get_initial_weights()),
             "keep_weights": self._keep_weights,

@@ -1,4 +1,4 @@
-"""First layers of a network for raw tables: embeddings of the category codes in its matrix."""
+"""First layers of a network for raw tables: embeddings of category codes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def embed_codes(matrix: Any, layout: MatrixLayout, prefix: str) -> Any:
 
     Args:
         matrix: Keras tensor of shape ``(rows, layout.width)``.
-        layout: Numbers, flags and codes of the matrix.
+        layout: Layout of the matrix columns: numbers, flags and category codes.
         prefix: Prefix of the layer names.
 
     Returns:

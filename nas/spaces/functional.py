@@ -39,7 +39,7 @@ def complete_model(
         model: Compiled ``keras.Model``.
         input_shapes: Shape of one row of each input, without the batch dimension; required if the
             model has no inputs, and otherwise None is allowed.
-        input_dtypes: Dtype of each input; None for ``"float32"``.
+        input_dtypes: Dtype of each input; if None, all are ``"float32"``.
 
     Returns:
         The functional model; ``model`` itself if no conversion is needed.

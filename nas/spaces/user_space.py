@@ -35,10 +35,10 @@ class UserBuilder(Protocol):
     """Protocol of objects that build networks from user code."""
 
     def build(self, hp: Any, input_shapes: Any = None, input_dtypes: Any = None) -> Any:
-        """Build a compiled ``keras.Model``; shapes and dtypes matter only if it lacks inputs."""
+        """Build a compiled ``keras.Model``; shapes and dtypes are used only if it lacks inputs."""
 
     def describe(self) -> Any:
-        """Return a JSON value that must be equal when a run is resumed."""
+        """Return a JSON-serializable description that must be unchanged when a run is resumed."""
 
     @property
     def code(self) -> Any:
@@ -153,7 +153,7 @@ def adapt_to_labels(
 
 
 def get_losses(model: keras.Model, custom_objects: Mapping[str, Any]) -> list[Any]:
-    """Return each output's loss as passed to ``compile()``; None for an output without a loss."""
+    """Return each output's loss as passed to ``compile()``; None if an output has no loss."""
     with custom_object_scope(custom_objects):
         loss = keras.saving.deserialize_keras_object(model.get_compile_config().get("loss"))
     if isinstance(loss, dict):

@@ -16,11 +16,11 @@ from nas.trial.record import TrialRecord
 
 @dataclass(frozen=True)
 class Configuration:
-    """Trials with the same hyperparameter values, each validated on another fold.
+    """Trials with the same hyperparameter values, each validated on a different fold.
 
     Attributes:
         trials: The trial of fold 0, followed by the trials of folds 1, 2, … that have a score, up
-            to the first fold without one.
+            to the first fold whose trial has none.
         compared_folds: Number of folds on which the search's configurations are compared.
         objective: Objective of the search.
     """
@@ -43,7 +43,7 @@ class Configuration:
     def score(self) -> float | None:
         """Mean score over the compared folds, or the first trial's score if not cross-validated.
 
-        None if there is no score. Each fold is scored at the epoch that is best for the other
+        It is None if there is no score. Each fold is scored at the epoch that is best for the other
         folds. The score at its own best epoch is biased: by a tenth on a few hundred rows, and by
         more if a network's loss varies more.
         """
@@ -88,9 +88,10 @@ def group_trials(
     """Group trials into configurations, and return these best first.
 
     Cross-validated configurations come first, because their scores are more reliable, followed by
-    those with a score on fold 0 only, and by those without a score. The number of compared folds is
-    the largest that at least half of the cross-validated configurations, and at least two, have. A
-    single cross-validated configuration among several is ranked by its score on fold 0.
+    those with a score on fold 0 only, and by those without a score. The number of folds on
+    which configurations are compared is the largest for which at least half of the cross-validated
+    configurations (and at least two) have all these folds. If only one of several configurations
+    is cross-validated, it is ranked by its score on fold 0.
     """
     folds: dict[str, list[TrialRecord]] = {}
     for trial in trials:
@@ -143,7 +144,7 @@ def _was_cut(trial: TrialRecord, first: TrialRecord) -> bool:
 
 
 def _count_compared_folds(groups: Sequence[tuple[TrialRecord, ...]]) -> int:
-    """Return the number of folds to compare configurations on; 1 for no cross-validation."""
+    """Return the number of folds on which to compare configurations; 1 if only on fold 0."""
     counts = sorted((len(group) for group in groups if len(group) > 1), reverse=True)
     if not counts or (len(counts) == 1 and len(groups) > 1):
         return 1

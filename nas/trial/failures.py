@@ -58,7 +58,7 @@ def check_consecutive_failures(failed: Sequence[TrialRecord], limit: int | None,
 
     Args:
         failed: The failed trials since the last success.
-        limit: Number of consecutive failures that ends the search; None disables the check.
+        limit: Number of consecutive failures that ends the search. If None, nothing is checked.
         run: Address of the run's journal, for the error message.
     """
     if limit is not None and len(failed) >= limit:
@@ -80,7 +80,7 @@ def check_any_score(ended: Sequence[TrialRecord], run: str) -> None:
 
 
 def is_same_reason(one: str, other: str) -> bool:
-    """Return whether two failure reasons are equal except for numbers and addresses."""
+    """Return whether two failure reasons differ at most in numbers and memory addresses."""
     return _remove_numbers(one) == _remove_numbers(other)
 
 

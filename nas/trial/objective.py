@@ -29,7 +29,7 @@ def parse_objective(value: Any) -> keras_tuner.Objective:
         value: Name of a metric, such as ``"val_loss"``, or a ``keras_tuner.Objective``.
 
     Raises:
-        ArgumentError: If ``value`` has another type, or its direction is unknown or invalid.
+        ArgumentError: If ``value`` has a different type, or its direction is unknown or invalid.
     """
     if isinstance(value, keras_tuner.Objective):
         if value.direction not in ("min", "max"):

@@ -1,7 +1,7 @@
 """Protocol for tuners, which choose a search's trials.
 
 A tuner proposes hyperparameter values, observes the metrics of every epoch and decides which trials
-continue. Any number of its trials may be in flight. All calls are made from one thread.
+continue. Any number of its trials may run at the same time. All calls are made from one thread.
 
 Tuners are not saved. When a run is resumed, a new tuner receives the calls recorded in the journal,
 in the same order, and must make the same decisions. Its behavior may therefore depend only on its
@@ -31,9 +31,9 @@ class Proposal:
         trial_id: The tuner's name for the trial.
         hyperparameters: A ``keras_tuner.HyperParameters`` with the trial's values. When the network
             is built, the search space adds hyperparameters that the tuner does not know yet.
-        epochs: Maximum number of epochs; None uses the search's maximum.
+        epochs: Maximum number of epochs. If None, the search's maximum applies.
         parent: The tuner's name for an ended trial with the same values, from whose best-epoch
-            state this trial continues; None to start from new weights.
+            state this trial continues. If None, it starts from new weights.
         first_epoch: Index of the first epoch, as passed to callbacks: the number of epochs already
             trained with these values. Defaults to 0.
         fold: Index of the fold to validate on; 0, the default, is the validation split.
@@ -54,7 +54,7 @@ class Pause(enum.Enum):
     """Reason why a tuner does not propose a trial."""
 
     WAIT = "wait"
-    """The tuner may propose another trial after further observations."""
+    """The tuner may propose a trial after further observations."""
 
     DONE = "done"
     """The tuner proposes no more trials: max_trials is reached or the space is exhausted."""
@@ -65,7 +65,8 @@ class Tuner(Protocol):
 
     A tuner may also have an attribute ``adaptive``. If it is False, proposals do not depend on
     scores, so the search may request many at once. It may have a method ``extend(max_trials)``,
-    which is called when a run is resumed with higher limits (None for no limit).
+    which is called when a run is resumed with higher limits (None if there is
+    no limit).
     """
 
     @property
@@ -91,12 +92,12 @@ class Tuner(Protocol):
             logs: The epoch's metrics by name.
 
         Returns:
-            Whether this trial and any held trials continue, by the tuner's names for them. If this
-            trial is missing, it is held.
+            Whether this trial and any held trials continue, by the tuner's names for them. A trial
+            that is missing is held: it waits for a later decision.
         """
 
     def conclude(self, trial_id: str, status: Status) -> Verdicts:
-        """Record that a trial has ended, and return which held trials continue.
+        """Record that a trial has ended, and return which held trials continue or end.
 
         Args:
             trial_id: The tuner's name for the trial.
@@ -109,7 +110,7 @@ def extend_tuner(tuner: Any, max_trials: int | None) -> None:
 
     Args:
         tuner: The tuner.
-        max_trials: New maximum number of trials; None for no limit.
+        max_trials: New maximum number of trials; None if there is no limit.
 
     Raises:
         ArgumentError: If the tuner has no method ``extend``.

@@ -30,9 +30,9 @@ class TrialRecord:
         traceback: Traceback of the error; None if there is none.
         hyperparameters: The ``keras_tuner.HyperParameters`` that the network was built from.
         fold: Index of the fold that the trial validates on; 0 is the validation split.
-        folds: Number of cross-validation folds; 1 for no cross-validation.
-        configuration: If the trial validates on another fold than 0, the name of the trial with the
-            same values that validates on fold 0; otherwise empty.
+        folds: Number of cross-validation folds; 1 if there is no cross-validation.
+        configuration: Name of the trial with the same values that validates on fold 0; empty if
+            this is that trial.
     """
 
     trial_id: str

@@ -49,7 +49,7 @@ class RunningTrial:
         history: Values of each metric by name, one per epoch.
         held: Whether the trial waits, without a worker, for the tuner's decision to continue.
         due: Time at which the virtual clock expects the next result; infinite while held.
-        callbacks: The trial's callbacks; None until this process needs them.
+        callbacks: The trial's callbacks; None if this process has not needed them yet.
         saved: Snapshots of the callbacks as the journal last recorded them; None if there are none.
         configuration: Name of the trial with the same values on fold 0; empty if this is that
             trial.
@@ -114,7 +114,7 @@ class RunningTrial:
         )
 
     def finish(self, objective: keras_tuner.Objective, result: TrialResult) -> TrialRecord:
-        """Return the record of an ended trial; it counts as failed if it has no finite score."""
+        """Return the record of an ended trial; its status is FAILED if it has no finite score."""
         if result.status is not Status.FAILED and self.score is None:
             reason = f"no epoch had a finite {objective.name}"
             result = msgspec.structs.replace(result, status=Status.FAILED, error=reason)

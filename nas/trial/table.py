@@ -13,7 +13,7 @@ from nas.trial.state import RunningTrial
 
 
 class TrialTable:
-    """Table of trials: ``running`` ones by name, in the order of proposals, and ``ended`` ones."""
+    """Trials of a search: ``running`` by name, in the order of proposals, and ``ended``."""
 
     def __init__(self, objective: keras_tuner.Objective) -> None:
         self.objective = objective
@@ -62,7 +62,7 @@ class TrialTable:
 
     @property
     def in_flight(self) -> int:
-        """Number of trials that occupy a slot: those that are running and not held."""
+        """Number of trials that occupy a slot: running ones that do not wait for a decision."""
         return sum(not trial.held for trial in self.running.values())
 
     @property

@@ -33,7 +33,7 @@ class ProposedTrial:
             which the network may add more.
         score: Objective of the best epoch so far. Lower is better: a maximized objective is
             negated. None if the trial failed or no epoch had a finite objective.
-        status: How the trial ended; None while it is in flight or held.
+        status: How the trial ended; None while it is running or paused.
     """
 
     number: int
@@ -56,11 +56,11 @@ class BaseTuner(Tuner, abc.ABC):
 
     Args:
         objective: Objective of the search, with its direction.
-        max_trials: Maximum number of trials. None for no limit, which is allowed only if the tuner
-            ends by itself.
+        max_trials: Maximum number of trials. If None, there is no limit, which is allowed only if
+            the tuner ends by itself.
         seed: Seed of all draws.
-        hyperparameters: The user's overrides, a ``keras_tuner.HyperParameters``; None for no
-            overrides. A hyperparameter declared there keeps that definition, so
+        hyperparameters: The user's overrides, a ``keras_tuner.HyperParameters``; None if there
+            are none. A hyperparameter declared there keeps that definition, so
             ``hp.Fixed("learning_rate", 1e-4)`` removes it from the search.
 
     Attributes:
@@ -125,7 +125,7 @@ class BaseTuner(Tuner, abc.ABC):
         return {trial_id: True}
 
     def conclude(self, trial_id: str, status: Status) -> Verdicts:
-        """Record how a trial ended; no held trials are released."""
+        """Record how a trial ended, and return no verdicts."""
         trial = self.trials[trial_id]
         trial.status = status
         if status is Status.FAILED:
@@ -135,7 +135,7 @@ class BaseTuner(Tuner, abc.ABC):
         return {}
 
     def extend(self, max_trials: int | None) -> None:
-        """Set the maximum number of trials to ``max_trials``; None for no limit."""
+        """Set the maximum number of trials to ``max_trials``; if None, there is no limit."""
         self.max_trials = max_trials
 
     # For subclasses ----------------------------------------------------------------------
@@ -145,11 +145,11 @@ class BaseTuner(Tuner, abc.ABC):
         """Choose new values for proposal ``number``, or return None if no new values are left."""
 
     def make_generator(self, number: int, *names: str) -> np.random.Generator:
-        """Make the random generator of proposal ``number`` for the purpose ``names``."""
+        """Make the random generator of proposal ``number`` for one purpose, given by ``names``."""
         return np.random.default_rng(derive_seed(self._seed, "proposal", number, *names))
 
     def get_keys(self) -> set[Key]:
-        """Return the key of each trial's values, for all trials so far."""
+        """Return the keys of all values proposed so far; see :meth:`.SearchSpace.get_key`."""
         return {self.space.get_key(trial.hyperparameters.values) for trial in self.trials.values()}
 
     def get_scored(self) -> list[ProposedTrial]:
@@ -168,7 +168,7 @@ class BaseTuner(Tuner, abc.ABC):
         return left[generator.integers(len(left))] if left else None
 
     def find_new(self, keys: set[Key], draw: Callable[[], Values], count: int) -> Values | None:
-        """Return the first of ``count`` draws whose key is not in ``keys``, or None if all are."""
+        """Return the first of ``count`` draws whose key is not in ``keys``; None if none is new."""
         draws = (draw() for _ in range(count))
         return next((values for values in draws if self.space.get_key(values) not in keys), None)
 

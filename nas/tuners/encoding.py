@@ -40,7 +40,7 @@ class Encoding:
     def encode(self, candidates: Sequence[Mapping[str, Any]]) -> np.ndarray:
         """Encode candidates as a float64 array of shape ``(candidates, columns)``.
 
-        A value is missing if its hyperparameter was declared later; it counts as the default.
+        A value is missing if its hyperparameter was declared later; it is treated as the default.
         """
         rows = np.tile(self._inactive, (len(candidates), 1))
         for row, values in zip(rows, candidates, strict=True):

@@ -22,11 +22,11 @@ class SearchSpace:
     """Search space that consists of the hyperparameters known so far.
 
     A hyperparameter may be declared several times under different conditions. The first active
-    declaration counts, so later ones never replace the user's.
+    declaration is used, so later ones never replace the user's.
 
     Args:
-        overrides: The user's declarations, a ``keras_tuner.HyperParameters``; None to start with an
-            empty space.
+        overrides: The user's declarations, a ``keras_tuner.HyperParameters``; if None, the space
+            starts empty.
     """
 
     def __init__(self, overrides: Any = None) -> None:
@@ -43,7 +43,7 @@ class SearchSpace:
         return list(self._hp.space)
 
     def learn(self, hyperparameters: Any) -> None:
-        """Add those of ``hyperparameters`` that are not known yet."""
+        """Add those of the ``hyperparameters`` that the space does not contain yet."""
         self._hp.merge(hyperparameters, overwrite=False)
 
     def with_values(self, values: Values) -> Any:
@@ -53,7 +53,7 @@ class SearchSpace:
         return hyperparameters
 
     def iterate_active(self, values: Mapping[str, Any]) -> Iterator[tuple[int, Any]]:
-        """Yield index and definition of each hyperparameter that is active under ``values``."""
+        """Yield the index and the definition of each hyperparameter active under ``values``."""
         seen: set[str] = set()
         for index, definition in enumerate(self._hp.space):
             if definition.name not in seen and is_active(definition, values):
@@ -89,7 +89,7 @@ class SearchSpace:
         return self.fill({}, choose)
 
     def get_key(self, values: Mapping[str, Any]) -> Key:
-        """Return the key that identifies a candidate; missing values count as the defaults."""
+        """Return the key that identifies a candidate; defaults replace missing values."""
         filled = self.fill_defaults(values)
         return tuple(sorted((name, repr(value)) for name, value in filled.items()))
 
@@ -155,7 +155,7 @@ def contains(definition: Any, value: Any) -> bool:
 def list_domain(definition: Any) -> Sequence[Any] | None:
     """List all values of a hyperparameter in order.
 
-    Return None for a number without a finite list of values, such as a Float without a step.
+    Return None if a number has no finite list of values, such as a Float without a step.
     """
     if not is_number(definition):
         return list(dict.fromkeys(definition.values))

@@ -1,4 +1,4 @@
-"""Petastorm 0.13.1 with current libraries: pyarrow 15 and newer, NumPy 2, Python 3.12.
+"""Support for Petastorm 0.13.1 with current libraries: pyarrow 15 and newer, NumPy 2, Python 3.12.
 
 Petastorm uses names that these libraries no longer have. :func:`.loading.load_petastorm` imports
 it with replacements for them that only Petastorm's modules see. This was verified for Petastorm

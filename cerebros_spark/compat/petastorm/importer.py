@@ -1,7 +1,8 @@
-"""Import hook that gives the modules of one package replacements for other modules.
+"""Import hook that replaces names of other modules for the modules of one package only.
 
-The package's modules get a custom ``__import__``, which returns views of the replaced modules.
-Other code is unaffected, even while the package is being imported.
+The package's modules get a custom ``__import__``. Instead of a module whose names are replaced, it
+returns a *view*: a proxy module with the replacements. Other code is unaffected, even while the
+package is being imported.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from typing import Any
 
 
 class ModuleView(ModuleType):
-    """View of a module in which some names are replaced or added.
+    """Proxy for a module, in which some names are replaced or added.
 
     Args:
         name: Name of the module.
         replacements: Values of the replaced or added names.
-        module: The module that provides all other names; None if there are no others.
+        module: The module that provides all other names. If None, there are no other names.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class ModuleView(ModuleType):
 
 
 class ViewImporter(importlib.abc.MetaPathFinder):
-    """Importer that gives the modules of one package views of other modules.
+    """Importer that makes the modules of one package import views of other modules.
 
     On ``sys.meta_path``, it handles only this package, whose modules it locates with the other
     finders.
@@ -69,7 +70,7 @@ class ViewImporter(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Return another finder's spec for a module of the package; None for other modules."""
+        """Return another finder's spec if ``fullname`` is in the package; otherwise return None."""
         if fullname.partition(".")[0] != self._package:
             return None
         others = [finder for finder in sys.meta_path if finder is not self]

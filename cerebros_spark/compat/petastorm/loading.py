@@ -1,4 +1,4 @@
-"""Import of Petastorm, with replacements for names that newer libraries lack."""
+"""Import of Petastorm, with replacements for names that its dependencies have removed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LOCK = threading.Lock()
 
 
 def load_petastorm() -> Any:
-    """Import Petastorm, even if the installed libraries lack names that it needs.
+    """Import Petastorm, even if its installed dependencies have removed names that it uses.
 
     Call this once in each process, before anything imports Petastorm. Afterwards, import Petastorm
     as usual: ``from petastorm import make_batch_reader``. Petastorm 0.13.1 by itself needs pyarrow

@@ -83,8 +83,9 @@ class ParquetDatasetPiece:
     Attributes:
         path: Path of the file.
         open_file_func: Function that opens a path for reading.
-        row_group: Index of the row group; None for the whole file.
-        partition_keys: Name of each partition level, and the index of the file's key in it.
+        row_group: Index of the row group; None if the piece is the whole file.
+        partition_keys: ``(name, index)`` of each partition level, where the file's key is
+            ``keys[index]`` of the level's :class:`Partition`.
     """
 
     path: str
@@ -103,8 +104,8 @@ class ParquetDatasetPiece:
         """Return the rows as a table, with an additional column for each partition level.
 
         Args:
-            columns: Names of the file's columns to read; None to read all.
-            partitions: The dataset's partition levels; None to add no columns for them.
+            columns: Names of the file's columns to read. If None, all are read.
+            partitions: The dataset's partition levels. If None, no columns are added for them.
         """
         with (
             self.open_file_func(self.path) as source,
@@ -135,19 +136,19 @@ class ParquetDataset:
         validate_schema: Ignored.
         metadata_nthreads: Ignored.
         filters: Conditions ``(name, operator, value)`` on partition keys: a list of conditions
-            that must all hold, or a list of such lists, one of which must hold. Conditions on
-            other columns are ignored. None to use all files.
+            combined with AND, or a list of such lists combined with OR. Conditions on other
+            columns are ignored. If None, all files are used.
 
     Attributes:
         fs: The file system, as an fsspec file system.
         paths: The path or paths, as passed.
         pieces: The files that pass the filters.
         partitions: The partition levels; None if the dataset consists of given files.
-        metadata: Content of the file ``_metadata``; None if there is none.
-        metadata_path: Path of that file; None if there is none.
+        metadata: Content of the file ``_metadata``; None if it does not exist.
+        metadata_path: Path of that file; None if it does not exist.
         common_metadata: Content of the file ``_common_metadata``, or of ``_metadata`` if it is
             missing; None if both are missing.
-        common_metadata_path: Path of that file; None if there is none.
+        common_metadata_path: Path of that file; None if it does not exist.
     """
 
     def __init__(

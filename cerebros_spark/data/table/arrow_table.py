@@ -1,4 +1,4 @@
-"""Raw tables in memory: schema learning and encoding."""
+"""Raw tables (with columns of any type) in memory: schema learning and encoding."""
 
 from __future__ import annotations
 
@@ -76,7 +76,10 @@ class ArrowTable:
     def batches(
         self, columns: Sequence[RawColumn], rows: np.ndarray | None = None
     ) -> Iterator[RawBatch]:
-        """Yield batches of ``columns``, of all rows or of those with the indices ``rows``."""
+        """Yield the values of ``columns`` in batches.
+
+        If ``rows`` is None, all rows are read; otherwise only those with the indices ``rows``.
+        """
         table = self.table.select([column.name for column in columns])
         table = table if rows is None else table.take(pa.array(rows))
         for start in range(0, table.num_rows, _BATCH_ROWS):
@@ -85,12 +88,19 @@ class ArrowTable:
     def survey(
         self, rows: np.ndarray | None = None
     ) -> tuple[TableSurvey, list[SurveyedColumn]] | None:
-        """Survey all rows or those with the indices ``rows``; return None if there are none."""
+        """Return counts and ranges of the values of each column; None if there are no rows.
+
+        If ``rows`` is None, all rows are read; otherwise only those with the indices ``rows``.
+        """
         survey = survey_batches(self.batches(self.columns, rows))
         return None if survey is None else (survey, describe_survey(survey, self.columns))
 
     def learn(self, rows: np.ndarray, labels: Sequence[LabelClasses] = ()) -> TableSchema:
-        """Learn the schema from the training rows, which have the indices ``rows``.
+        """Learn the schema (the encoding of each column) from the training rows.
+
+        Args:
+            rows: Indices of the training rows. All other rows are only checked.
+            labels: Classes of the labels, which are part of the schema.
 
         Raises:
             DataError: If there are infinite values, or no column can be used.
@@ -112,7 +122,7 @@ class ArrowTable:
         return np.flatnonzero(others)
 
     def encode(self, columns: Sequence[TableColumn]) -> dict[str, np.ndarray]:
-        """Encode all rows of columns as fields; see :func:`.fields.encode_fields`."""
+        """Encode all rows as fields, the columns of shards; see :func:`.fields.encode_fields`."""
         raw = to_raw_columns(columns)
         parts = [encode_fields(batch, columns) for batch in self.batches(raw)]
         return {

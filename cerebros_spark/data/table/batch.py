@@ -1,4 +1,4 @@
-"""Raw column values as arrays, in the same form for all sources."""
+"""Raw column values as arrays, in the same representation for Arrow and Spark tables."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ from cerebros_spark.data.table.source import (
 )
 
 MISSING_INTEGER = -(2**63)
-"""Integer that marks a missing value without a mask, in Spark packs and exported models."""
+"""Integer that represents a missing value where there is no mask.
+
+This is the case in array columns that Spark passes to Python, and in exported models."""
 
 NO_CATEGORY = -(2**62)
-"""Integer that replaces a number that is not an int64, in a column of integer categories."""
+"""Integer that replaces numbers that int64 cannot represent, in a column of integer categories."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,10 @@ class RawBatch:
 
 
 def subtract_exactly(values: np.ndarray, center: np.ndarray | int) -> np.ndarray:
-    """Subtract int64 arrays in float64: exact up to 2^53, and without overflow beyond 2^63."""
+    """Return ``values - center`` as float64, for int64 arrays.
+
+    Differences up to 2^53 are exact, and differences beyond 2^63 do not overflow.
+    """
     center = np.asarray(center, np.int64)
     with np.errstate(over="ignore"):
         differences = values - center
@@ -61,12 +66,12 @@ def subtract_exactly(values: np.ndarray, center: np.ndarray | int) -> np.ndarray
 
 
 def select_storage(columns: Sequence[RawColumn], storage: str) -> list[RawColumn]:
-    """Return the columns that have a storage, in order, except ignored columns."""
+    """Return the columns whose values are of the type ``storage``, except ignored columns."""
     return [column for column in columns if column.storage == storage and column.kind != IGNORE]
 
 
 def pick_columns(batch: RawBatch, columns: Sequence[RawColumn], names: Collection[str]) -> RawBatch:
-    """Return the values of the columns ``names`` from a batch of ``columns``, in its order."""
+    """Reduce a batch of the columns ``columns`` to those in ``names``, without reordering them."""
 
     def is_picked(storage: str) -> list[bool]:
         return [

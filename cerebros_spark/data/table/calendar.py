@@ -1,4 +1,4 @@
-"""Calendar parts of dates and times, given as microseconds since 1970-01-01 in local time."""
+"""Calendar parts (year, month, …) of dates and times in microseconds since 1970, local time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CYCLES = (MONTH, DAY_OF_MONTH, WEEKDAY, HOUR)
 """Parts that are fractions of a cycle: a year, a month of 31 days, a week and a day."""
 
 SIZES = {MONTH: 12, WEEKDAY: 7}
-"""Number of steps in each short cycle; these are one-hot encoded, others as sine and cosine.
+"""Number of steps in each short cycle; these are one-hot encoded, the others as sine and cosine.
 
 Adjacent steps of a short cycle, such as Friday and Saturday, may differ as much as any two steps.
 """

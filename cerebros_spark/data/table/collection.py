@@ -72,7 +72,7 @@ def collect_small(df: DataFrame, names: Sequence[str], rows: int) -> pa.Table | 
 
 
 def _is_zone_of_arrow(zone: str) -> bool:
-    """Return whether Arrow knows a time zone; Spark knows others, such as ``GMT+8``."""
+    """Return whether Arrow knows a time zone; Spark also knows names such as ``GMT+8``."""
     try:
         pc.local_timestamp(pa.array([0], pa.timestamp("us", zone)))
     except pa.ArrowInvalid:
@@ -81,7 +81,7 @@ def _is_zone_of_arrow(zone: str) -> bool:
 
 
 def _show_in_zone(table: pa.Table, zone: str) -> pa.Table:
-    """Return a table whose zoned timestamps have the session's time zone, as Spark shows them."""
+    """Convert time-zone-aware timestamps to the session's time zone, as Spark shows them."""
     fields = [
         field.with_type(pa.timestamp("us", zone))
         if pa.types.is_timestamp(field.type) and field.type.tz is not None
@@ -110,7 +110,7 @@ def collect_rows(frame: DataFrame, function: Callable[..., Any], schema: str) ->
 
 
 def find_data_error(error: Exception) -> DataError | None:
-    """Return the DataError that a Spark task raised; None for other errors."""
+    """Return the DataError that a Spark task raised; None if it raised a different error."""
     mark = f"{DataError.__module__}.{DataError.__name__}: "
     for line in str(error).splitlines():
         if line.startswith(mark):
@@ -120,6 +120,11 @@ def find_data_error(error: Exception) -> DataError | None:
 
 def collect_table(frame: DataFrame, most_bytes: int | None = None) -> pa.Table | None:
     """Collect a DataFrame as an Arrow table.
+
+    Args:
+        frame: The DataFrame.
+        most_bytes: Maximum size of the table in bytes; ignored since Spark 4.0. If None, there is
+            no limit.
 
     Returns:
         The table. Before Spark 4.0, None if there are no rows or more than ``most_bytes`` bytes.
@@ -131,10 +136,11 @@ def collect_table(frame: DataFrame, most_bytes: int | None = None) -> pa.Table |
 
 
 def collect_tables(frame: DataFrame, most_bytes: int | None = None) -> list[pa.Table] | None:
-    """Collect a DataFrame as Arrow tables, one for each Spark partition.
+    """Collect a DataFrame as Arrow tables, one for each Spark partition with rows.
 
     Returns:
-        The tables; None if they have more than ``most_bytes`` bytes.
+        The tables; empty if there are no rows. None if they have more than ``most_bytes`` bytes; if
+        ``most_bytes`` is None, there is no limit.
     """
 
     def pack(batches: Iterable[Any]) -> Iterator[Any]:

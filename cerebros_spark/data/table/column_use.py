@@ -1,4 +1,4 @@
-"""Survey results of a raw table's columns, and the choice of the columns to use."""
+"""Counts and ranges of a raw table's columns, and the choice of the columns to use as features."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _GREATEST = 1e290
 
 @dataclass(frozen=True)
 class SurveyedColumn:
-    """Raw column with its counts.
+    """Raw column with counts and ranges of its values.
 
     Attributes:
         column: The column.
@@ -47,7 +47,7 @@ class SurveyedColumn:
         infinite: Number of infinite values.
         distinct: Estimated number of distinct values; None if it was not counted.
         least: Minimum; None for strings, vectors and columns without values.
-        greatest: Maximum; None in the same cases.
+        greatest: Maximum; None if ``least`` is None.
         has_times: Whether any integer is not a multiple of a day in microseconds.
         mean_length: Mean length of strings in characters; 0 for other columns.
     """
@@ -70,7 +70,7 @@ class SurveyedColumn:
 
 
 def describe_survey(survey: TableSurvey, columns: Sequence[RawColumn]) -> list[SurveyedColumn]:
-    """Return the counts of each column, in the order of ``columns``."""
+    """Return the counts and ranges of each column, in the order of ``columns``."""
     described: dict[str, SurveyedColumn] = {}
     numbers, rows = survey.numbers, survey.rows
     slot = 0
@@ -122,7 +122,8 @@ def describe_survey(survey: TableSurvey, columns: Sequence[RawColumn]) -> list[S
 def check_values(*surveys: Sequence[SurveyedColumn]) -> None:
     """Raise a DataError that names all columns with unusable training or validation values.
 
-    Such values are infinite or huge numbers, and fractional numbers in categorical columns.
+    Such values are infinite or huge numbers, and fractional numbers in categorical columns. Each
+    argument describes all columns over one set of rows.
     """
     rows = sum(surveyed[0].rows for surveyed in surveys if surveyed)
     bad = [
@@ -190,7 +191,7 @@ def find_reason(surveyed: SurveyedColumn) -> str | None:
 
 
 def is_row_number(surveyed: SurveyedColumn) -> bool:
-    """Return whether integers number the rows of this table, or of a larger table it is from.
+    """Return whether integers number the rows of this table, or of a larger table that it is from.
 
     Such integers are nearly all different. They have few gaps, or a name such as ``row_id``.
     """
@@ -214,12 +215,15 @@ def is_id_name(name: str) -> bool:
 
 
 def is_category(surveyed: SurveyedColumn) -> bool:
-    """Return whether the values of a column are categories."""
+    """Return whether a column is categorical or boolean."""
     return surveyed.column.kind in ("categorical", "boolean")
 
 
 def summarize(surveyed: SurveyedColumn, is_used: bool, use: str) -> ColumnSummary:
-    """Return a readable summary of a column; ``use`` is its encoding or why it is left out."""
+    """Return a readable summary of a column.
+
+    ``use`` describes the column's encoding or, if it is not used, the reason.
+    """
     return ColumnSummary(
         surveyed.column.name,
         surveyed.column.type,

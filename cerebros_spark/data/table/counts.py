@@ -1,6 +1,7 @@
 """Second pass over a raw table: counts of categories, and of numbers in narrow bins.
 
-Both are sums, so they do not depend on how rows are distributed over tasks.
+Quantiles of the numbers are computed from the bins. All counts are sums, so they do not depend on
+how rows are distributed over tasks.
 """
 
 from __future__ import annotations
@@ -28,11 +29,15 @@ SCHEMA = pa.schema(
         ("greatest", pa.float64()),
     ]
 )
-"""Columns of the counts: place of the value in a row, category or bin, number of rows, and the
-minimum and maximum number in the bin."""
+"""Columns of a table of counts, which has one row for each bin of a number and each category.
+
+``place`` is the index of the counted value: 0 and up for the binned numbers, then for the binned
+integers, the integer categories and the string categories of a :class:`CountPlan`. ``text`` is the
+category, or ``bin`` the bin; ``rows`` is the number of rows with it; ``least`` and ``greatest`` are
+the minimum and maximum of the numbers in the bin."""
 
 BINS = -1
-"""Value that replaces a column's place for the bins of all numbers together."""
+"""Value instead of a column's ``place`` (see :data:`SCHEMA`) for the bins of all numbers."""
 
 # pyarrow 14 does not find equal keys if one of them is a null string.
 _KEYS = ["place", "bin"]
@@ -48,7 +53,7 @@ class CountPlan:
         integers: Slots of the integers that are binned.
         origins: For each binned integer, the value to subtract before binning.
         centers: For each binned number, then for each binned integer, the center of the bins.
-        spreads: Unit of the bins, in the same order as ``centers``.
+        spreads: Values by which distances from ``centers`` are divided before binning.
         integer_categories: Slots of the integers that are categories.
         string_categories: Slots of the strings that are categories.
     """
@@ -63,18 +68,18 @@ class CountPlan:
 
     @property
     def binned(self) -> int:
-        """Number of binned values in a row; their places come first."""
+        """Number of binned values in a row; categorical columns follow them in ``place``."""
         return len(self.numbers) + len(self.integers)
 
     def find_place(self, storage: str, slot: int) -> int:
-        """Return the place of a categorical column in the counts."""
+        """Return the ``place`` of a categorical column; see :data:`SCHEMA`."""
         if storage == INTEGER:
             return self.binned + self.integer_categories.index(slot)
         start = self.binned + len(self.integer_categories)
         return start + self.string_categories.index(slot)
 
     def count(self, batches: Iterable[RawBatch]) -> pa.Table:
-        """Return the counts of the rows of all batches; a table with the schema :data:`SCHEMA`."""
+        """Count the values in all batches; return a table with the schema :data:`SCHEMA`."""
         parts = self.count_parts(batches)
         return pa.concat_tables(complete_counts(place, counts) for place, counts in parts)
 
@@ -159,7 +164,7 @@ def complete_counts(place: int, counts: pa.Table) -> pa.Table:
 
 
 def add_categories(tables: Sequence[pa.Table]) -> pa.Table:
-    """Add up the category counts of one place."""
+    """Add up several tables of counts of the same column's categories."""
     added = pa.concat_tables(tables).group_by("text").aggregate([("rows", "sum")])
     return pa.table({"text": added["text"], "rows": added["rows_sum"]})
 
@@ -184,13 +189,13 @@ def _to_bins(scaled: np.ndarray) -> np.ndarray:
 
 
 def find_quantiles(counts: pa.Table, shares: Sequence[float]) -> np.ndarray:
-    """Return float64 quantiles of one number, interpolated between the extremes of its bins.
+    """Return float64 quantiles of one number, interpolated between a bin's minimum and maximum.
 
     A quantile is exact if its bin has one distinct value. Otherwise it is accurate to 1.6 % of its
     distance from the center of the bins.
 
     Args:
-        counts: Bins of one place, at least one.
+        counts: Counts of the number's bins, at least one, with the schema :data:`SCHEMA`.
         shares: Fraction of the rows below each quantile, in (0, 1).
     """
     ordered = counts.sort_by("bin")

@@ -1,4 +1,4 @@
-"""First encoding step: from raw values to the fields in the shards."""
+"""First encoding step: from raw values to fields, the encoded columns that shards store."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ GREATEST = float(np.finfo(np.float64).max)
 """Number that replaces infinity in new rows."""
 
 LARGEST = 1e6
-"""Maximum scaled number in a field; the matrix clips at 3, so larger ones would be the same."""
+"""Maximum scaled number in a field; larger ones would be equal after the matrix clips them to 3."""
 
 
 def encode_fields(batch: RawBatch, columns: Sequence[TableColumn]) -> dict[str, np.ndarray]:
-    """Encode raw values as fields.
+    """Encode raw values as fields: scaled numbers, category codes or calendar parts.
 
     Args:
-        batch: Values of exactly these columns, in the same order.
+        batch: Values of exactly the columns ``columns``, in the same order.
         columns: Columns of a table schema.
 
     Returns:

@@ -22,13 +22,13 @@ _KEY = struct.pack("<QQ", *HASH_KEY)
 
 
 def choose_buckets(distinct: int, known: int) -> int:
-    """Return the number of hash buckets for a column's unknown categories.
+    """Return the number of hash buckets for the categories of a column that are not kept.
 
     A bucket has about eight categories on average, so few buckets are empty and thus untrained.
 
     Args:
         distinct: Estimated number of categories.
-        known: Number of known categories, which have separate codes.
+        known: Number of kept categories, which have separate codes.
     """
     return min(max((distinct - known) // 8, 1), MAX_BUCKETS)
 

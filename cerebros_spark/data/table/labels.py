@@ -20,6 +20,8 @@ MAX_CLASSES = 1000
 def learn_classes(name: str, data_type: str, values: Sequence[Any]) -> LabelClasses:
     """Return the classes of a label from its distinct values, which exclude missing ones.
 
+    ``data_type`` is the label's type in the user's table.
+
     Raises:
         DataError: If there are fewer than 2 or more than 1,000 classes, or values with fractions.
     """
@@ -57,10 +59,10 @@ def check_num_classes(classes: LabelClasses, count: int | None) -> LabelClasses:
     """Return the classes of a label after checking them against a head's number of classes.
 
     ``count`` is the head's ``num_classes``; None if the user did not set it. If all values are
-    integers from 0 to ``count - 1``, classes that are missing in the data are added.
+    integers from 0 to ``count - 1``, classes that are missing from the data are added.
 
     Raises:
-        DataError: If the head has a different number of classes, and none can be added.
+        DataError: If the head has a different number of classes, and no classes can be added.
     """
     found = classes.values
     if count in (None, len(found)):

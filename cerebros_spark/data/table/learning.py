@@ -1,7 +1,7 @@
-"""Choice of the counts and the encodings of a raw table's used columns.
+"""Choice of what to count in a raw table's columns, and of how to encode them.
 
-The counts follow from a survey, the encodings from the survey and the counts. This module reads no
-rows.
+The first pass over the rows (the survey) determines what the second pass counts. Both passes
+determine the encodings. This module reads no rows.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from cerebros_spark.data.table.survey import NumberSurvey, TableSurvey
 logger = logging.getLogger(__name__)
 
 MAX_ONE_HOT = 32
-"""Maximum number of known categories of a column that is one-hot encoded."""
+"""Maximum number of kept categories of a column that is one-hot encoded."""
 
 MAX_ONE_HOT_ALONE = 100
-"""Maximum number of known categories of a column if networks do not embed categories."""
+"""Maximum number of kept categories of a column if networks do not embed categories."""
 
 MAX_CATEGORIES = 10_000
-"""Maximum number of known categories of a column; the most frequent are kept.
+"""Maximum number of kept categories of a column; these are the most frequent ones.
 
 If the user set the kind of the column, the other categories share hash buckets."""
 
 MAX_ALL_CATEGORIES = 1_000_000
-"""Maximum number of known categories of all columns together."""
+"""Maximum number of kept categories of all columns together."""
 
 _QUARTILES = (0.25, 0.5, 0.75)
 
@@ -55,7 +55,7 @@ _EXACT = 2**53
 
 
 def plan_counts(survey: TableSurvey, used: Sequence[SurveyedColumn]) -> CountPlan:
-    """Plan the second pass, which counts bins and categories of the used columns."""
+    """Plan the second pass, which counts the used columns' categories, and numbers in bins."""
     numbers = [
         slot
         for each in used
@@ -123,12 +123,13 @@ def learn_schema(
     """Return the schema with the encoding of each column.
 
     Args:
-        surveyed: All columns with their counts.
-        plan: Plan of the second pass.
-        counts: Counts of the second pass, over the training rows.
-        labels: Classes of the labels.
-        embeds: Whether networks embed category codes. If False, no column is embedded, and at most
-            100 categories of a column are known.
+        surveyed: All columns with their counts and ranges in the training rows (first pass).
+        plan: Plan of the second pass, from :func:`plan_counts`.
+        counts: Counts of the second pass over the training rows, with the schema
+            :data:`.counts.SCHEMA`.
+        labels: Classes of the labels, which are part of the schema.
+        embeds: Whether networks embed category codes. If False, categories are one-hot encoded, and
+            at most 100 per column are kept.
 
     Raises:
         DataError: If no column can be used, or categories contain the character NUL; the message
@@ -159,7 +160,7 @@ def learn_schema(
 
 
 class _Learner:
-    """Learner of single-column encodings, from the counts."""
+    """Learner of the encoding of each column from its counts."""
 
     def __init__(
         self,
@@ -187,7 +188,7 @@ class _Learner:
         self._ends = ends
 
     def learn(self, surveyed: SurveyedColumn) -> TableColumn | None:
-        """Return the encoding of a column; None if it has no usable category."""
+        """Return the encoding of a column; None if all of its categories are rare."""
         column = surveyed.column
         if is_category(surveyed):
             return self._learn_categories(surveyed)
@@ -222,7 +223,7 @@ class _Learner:
         return self._counts.slice(start, end - start)
 
     def _scale(self, place: int) -> tuple[float, float]:
-        """Return the center and the scale of the number at a place in the counts."""
+        """Return the center and the scale of the number with the index ``place`` in the counts."""
         counts = self._find(place)
         if counts.num_rows == 0:  # no training row has a value
             return 0.0, 0.0
@@ -296,7 +297,7 @@ class _Learner:
 def _can_hash(surveyed: SurveyedColumn, known: Sequence[str | int]) -> bool:
     """Return whether exported models can hash a column's categories exactly.
 
-    Exported models take integers as float64, unless known categories need more digits.
+    Exported models take integers as float64, unless kept categories need more digits.
     """
     if surveyed.column.storage != INTEGER:
         return True
@@ -305,12 +306,12 @@ def _can_hash(surveyed: SurveyedColumn, known: Sequence[str | int]) -> bool:
 
 
 def min_category_rows(rows: int) -> int:
-    """Return the minimum number of rows of a known category: 2 to 10, growing with ``rows``."""
+    """Return the minimum number of rows of a kept category: 2 to 10, growing with ``rows``."""
     return max(2, min(10, rows // 10_000))
 
 
 def choose_scale(low: float, high: float, least: float, greatest: float) -> float:
-    """Return the scale of a number, 0 if it is constant.
+    """Return the factor by which a column of numbers is scaled; 0 if the column is constant.
 
     This is the "robust scale" of arXiv 2407.04491, section 3.
 

@@ -25,7 +25,9 @@ CLIP = np.float32(3.0)
 """Bound of the smooth clip ``x / sqrt(1 + (x / 3)²)`` (arXiv 2407.04491, section 3)."""
 
 MOST_RESTORED = 2.91
-"""Maximum clipped value that :func:`restore_numbers` restores exactly: 12 quartile ranges."""
+"""Maximum clipped value that :func:`restore_numbers` restores exactly.
+
+Before the clip, it is 12 interquartile ranges from the median."""
 
 TURN = 2 * np.pi
 
@@ -33,7 +35,8 @@ TURN = 2 * np.pi
 def encode_matrix(schema: TableSchema, fields: Mapping[str, np.ndarray]) -> np.ndarray:
     """Encode fields, by column name, as a float32 matrix of shape ``(rows, width)``.
 
-    A missing number becomes 0, the median. A flag marks it if training rows had missing ones, too.
+    A missing number becomes 0, which represents the median. If numbers of the column are missing in
+    training rows, a flag also marks it.
     """
     layout = schema.matrix
     rows = len(next(iter(fields.values())))

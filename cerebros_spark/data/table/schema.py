@@ -1,4 +1,8 @@
-"""Table schema: the encoding of raw columns as fields in shards and as values in a matrix."""
+"""Table schema: how raw columns are encoded.
+
+Raw values are first encoded as fields (the columns that shards store), and these as values of a
+matrix (the input of a network).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from cerebros_spark.data.table.calendar import CYCLES, SIZES
 ONE_HOT, SIGNED, EMBEDDED = "one_hot", "signed", "embedded"
 
 MISSING_CODE, OTHER_CODE, FIRST_CODE = 0, 1, 2
-"""Codes of a missing value, of a rare or unknown category, and of the first known category."""
+"""Codes of a missing value, of a rare or unknown category, and of the first kept category."""
 
 
 class _Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind"):
@@ -21,7 +25,7 @@ class _Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
 class NumberColumn(_Column, frozen=True, tag="number"):
     """Column of numbers, or of arrays of numbers whose elements are encoded separately.
 
-    A field is ``(value - center) * scale``, computed in float64 and stored as float32.
+    Each encoded value is ``(value - center) * scale``, computed in float64 and stored as float32.
 
     Attributes:
         name: Name of the column.
@@ -30,8 +34,9 @@ class NumberColumn(_Column, frozen=True, tag="number"):
         center: Median of each element over the training rows.
         scale: 1 / (upper - lower quartile) of each element; if the quartiles are equal,
             2 / (maximum - minimum); if these are equal too, 0.
-        missing: Whether an element is missing in any training row.
-        width: Number of elements in each array; None if the column has numbers.
+        missing: For each element, whether a flag in the matrix marks missing values: True if any
+            value, or any element of an array, is missing in the training rows.
+        width: Number of elements in each array; None if the column has numbers, not arrays.
     """
 
     name: str
@@ -67,21 +72,21 @@ class NumberColumn(_Column, frozen=True, tag="number"):
 class CategoryColumn(_Column, frozen=True, tag="category", omit_defaults=True):
     """Categorical column, encoded as codes.
 
-    A field is a code: 0 for missing, 1 for a rare or unknown category, 2 and up for the known
-    categories. If there are hash buckets, the bucket codes follow, and rare and unknown categories
-    are hashed to them instead of getting code 1.
+    Each value is encoded as a code: 0 if missing, 1 for a rare or unknown category, 2 and up for
+    the kept categories. If there are hash buckets, the bucket codes follow, and rare and unknown
+    categories are hashed to them instead of getting code 1.
 
     Attributes:
         name: Name of the column.
         type: Type in the user's table.
         storage: ``"string"`` or ``"integer"`` (also for booleans).
-        values: Known categories in the order of their codes: strings or integers.
+        values: Kept categories in the order of their codes: strings or integers.
         missing: Whether a value is missing in any training row.
-        other: Whether any training row has a category that is too rare to be known.
+        other: Whether any training row has code 1.
         encoding: ``"signed"``: one number, -1 or 1, and 0 for all other codes; ``"one_hot"``: one
-            number for each known category, and one each for code 0 and code 1 if training rows
+            number for each kept category, and one each for code 0 and code 1 if training rows
             have them; ``"embedded"``: the code itself, for an embedding in the network.
-        buckets: Number of hash buckets, 0 for none; see :mod:`.hashing`.
+        buckets: Number of hash buckets, or 0 if there are none; see :mod:`.hashing`.
     """
 
     name: str
@@ -125,14 +130,16 @@ class CategoryColumn(_Column, frozen=True, tag="category", omit_defaults=True):
 class DatetimeColumn(_Column, frozen=True, tag="datetime"):
     """Dates or times, in microseconds since 1970-01-01 00:00 local time.
 
-    A field is an array with one element for each part. The elapsed time and the year are scaled as
-    in :class:`NumberColumn`; month, day, weekday and hour are fractions of their cycle. In the
-    matrix, month and weekday become one-hot flags, day and hour sine and cosine.
+    Each value is encoded as an array with one element for each calendar part. The elapsed time and
+    the year are scaled as in :class:`NumberColumn`; month, day, weekday and hour are fractions of
+    their cycle. In the matrix, month and weekday are one-hot encoded, and day and hour are encoded
+    as sine and cosine.
 
     Attributes:
         name: Name of the column.
         type: Type in the user's table.
-        parts: Names of the parts that vary in the training rows.
+        parts: Names of the calendar parts: the elapsed time, and the parts that vary in the
+            training rows.
         center: Median time, in microseconds, and its year.
         scale: Scale of the elapsed time and of the year.
         missing: Whether a value is missing in any training row.
@@ -216,7 +223,7 @@ class TableSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Encoding of a raw table.
 
     Attributes:
-        columns: The features, in the order of the fields.
+        columns: Encodings of the features, in order.
         labels: Classes of the labels that have classes.
         summary: Human-readable summaries of all raw columns.
     """
@@ -236,7 +243,7 @@ class TableSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return tuple(each for each in self.summary if not each.is_used)
 
     def find_classes(self, label: str) -> LabelClasses | None:
-        """Return the classes of a label; None if it has none."""
+        """Return the classes of a label; None if the label has no classes."""
         return next((each for each in self.labels if each.name == label), None)
 
     @property

@@ -43,9 +43,9 @@ class RawColumn:
         name: Name of the column.
         kind: One of :data:`KINDS`, ``"ignore"`` or, before :func:`resolve_kinds`,
             ``"unsupported"``.
-        storage: Form of the raw values: ``"number"`` (float64), ``"integer"`` (int64; also for
-            booleans, and microseconds since 1970 for dates), ``"string"`` or ``"vector"``. Empty
-            if the type is unsupported.
+        storage: Type in which raw values are processed: ``"number"`` (float64), ``"integer"``
+            (int64; also for booleans, and microseconds since 1970 for dates), ``"string"`` or
+            ``"vector"``. Empty if the type is unsupported.
         type: Type of the column, for messages.
         is_named: Whether the user set the kind.
         width: Number of elements in each array of a vector column; 1 for other columns.
@@ -64,15 +64,17 @@ class RawColumn:
 def resolve_kinds(
     columns: Iterable[RawColumn], column_types: Mapping[str, str] | None
 ) -> list[RawColumn]:
-    """Return the columns with the kinds that the user set; one error lists all unusable columns.
+    """Return the columns with the kinds that the user set.
 
     Args:
         columns: The columns with the kinds inferred from their types.
         column_types: Kinds by column name: ``"numeric"`` (or ``"numerical"``), ``"categorical"``,
-            ``"boolean"``, ``"datetime"``, ``"vector"`` or ``"ignore"``.
+            ``"boolean"``, ``"datetime"``, ``"vector"`` or ``"ignore"``. If None, all columns keep
+            the inferred kinds.
 
     Raises:
-        ArgumentError: If a column cannot be used, or a kind is unknown or does not suit a column.
+        ArgumentError: If a column cannot be used, or a kind is unknown or does not suit a column;
+            the message lists all such columns.
     """
     columns = list(columns)
     wanted = {str(name): _SYNONYMS.get(kind, kind) for name, kind in (column_types or {}).items()}
@@ -93,7 +95,7 @@ def resolve_kinds(
 
 
 def _find_problem(column: RawColumn, kind: str) -> str | None:
-    """Describe why a column cannot have a kind; None if it can."""
+    """Return why a column cannot have the kind ``kind``; None if it can."""
     name = column.name
     if kind == UNSUPPORTED:
         return (
@@ -162,7 +164,7 @@ _INTEGER_TYPES = frozenset(
 
 
 def describe_spark(field: Any) -> RawColumn:
-    """Describe a field of a Spark schema, as :func:`describe_arrow` does."""
+    """Describe a field of a Spark schema, with the kind inferred from its type."""
     name, kind = field.name, field.dataType.typeName()
     text = field.dataType.simpleString()
     if kind == "boolean":

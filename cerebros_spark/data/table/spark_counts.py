@@ -1,8 +1,9 @@
-"""Second pass over a raw table in Spark: counts of bins, and of any number of categories.
+"""Second pass over a raw table in Spark: counts of categories, and of numbers in narrow bins.
 
-Each task counts blocks of rows. It yields each column's counts in hash buckets, as serialized Arrow
-tables, so that Spark shuffles few rows. The counts of a bucket are added up in one task, which
-keeps those that the schema may need. Finally, one task joins the buckets of each column.
+Each task counts blocks of rows. It distributes each column's categories over buckets by a hash, and
+yields the counts of a bucket as one serialized Arrow table, so that Spark shuffles few rows. The
+counts of a bucket are added up in one task, which keeps those that the schema may need. Finally,
+one task joins the buckets of each column. The number of categories is not limited.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class CategoryLimits:
 
     Attributes:
         fewest: Number of rows below which a category is rare.
-        kept: Places of the columns in which no category is treated as rare.
+        kept: Columns in which no category is treated as rare, by their indices from
+            :meth:`.CountPlan.find_place`.
         limit: Maximum number of categories per column; the most frequent are kept.
     """
 
@@ -52,9 +54,10 @@ class CategoryLimits:
     limit: int
 
     def select(self, place: int, counts: pa.Table) -> pa.Table:
-        """Return the counts of the most frequent categories and, if there are any, one rare one.
+        """Return the counts of the most frequent categories of the column with index ``place``.
 
-        Its name is empty, and its count is that of the most frequent rare category.
+        If there are rare categories, they are replaced by one category with an empty name and the
+        count of the most frequent one.
         """
         if place not in self.kept:
             is_rare = pc.less(counts["rows"], self.fewest)
@@ -79,9 +82,10 @@ def count_frame(
     *,
     most_bytes: int = 2**27,
 ) -> pa.Table:
-    """Count the bins and the categories of a frame that contains the packs of a table.
+    """Count categories, and numbers in bins, in a frame with the packs of a table.
 
-    ``most_bytes`` is the approximate size in bytes of the rows that a task counts at a time.
+    The packs are the columns of :meth:`.SparkTable.select_packs`. ``most_bytes`` is the approximate
+    size in bytes of the rows that a task counts at a time.
 
     Returns:
         A table with the schema :data:`.counts.SCHEMA`; it has the categories that
@@ -105,7 +109,7 @@ def count_frame(
 def _count(
     table: SparkTable, plan: CountPlan, most_bytes: int, batches: Iterable[Any]
 ) -> Iterator[Any]:
-    """Yield the packed counts of blocks of about ``most_bytes`` bytes of rows."""
+    """Yield the serialized counts of blocks of rows, each of about ``most_bytes`` bytes."""
     parts: list[RawBatch] = []
     size = 0
     for batch in batches:
@@ -119,7 +123,7 @@ def _count(
 
 
 def _add(limits: CategoryLimits, batches: Iterable[Any]) -> Iterator[Any]:
-    """Add up the counts of each column in the task's buckets, and yield them packed."""
+    """Add up the counts of each column in the task's buckets, and yield them serialized."""
     for place, tables in _unpack(batches):
         if place == BINS:
             yield _pack([(0, place, merge_counts(tables))])
@@ -177,7 +181,7 @@ def _pack(parts: Iterable[tuple[int, int, pa.Table]]) -> pa.RecordBatch:
 
 
 def _unpack(batches: Iterable[Any]) -> Iterator[tuple[int, list[pa.Table]]]:
-    """Yield the tables of each place, after all of them have been received."""
+    """Yield each column's index and tables of counts, after all batches have been received."""
     packed: dict[int, list[bytes]] = {}
     for batch in batches:
         rows = zip(batch.column("place").to_pylist(), batch.column("counts"), strict=True)

@@ -27,13 +27,13 @@ def flatten_structs(
     Args:
         df: A DataFrame.
         names: Names of the columns to flatten; columns that are not structs are kept.
-        others: Names of other used columns, which new columns must not repeat.
+        others: Names of further columns that new columns must not repeat.
 
     Returns:
         The DataFrame, and ``names`` with each struct replaced by its new columns.
 
     Raises:
-        DataError: If a new column would have the same name as another, ignoring case.
+        DataError: If a new column would have the name of another used column, ignoring case.
     """
     flat: list[str] = []
     for name in names:
@@ -57,7 +57,7 @@ def flatten_structs(
 
 
 def drop_unlabeled(df: DataFrame, labels: Sequence[str]) -> DataFrame:
-    """Return the rows in which no label is missing; log a warning with the number of others."""
+    """Return the rows in which no label is missing; log the number of dropped rows as a warning."""
     nullable = [name for name in labels if df.schema[name].nullable]
     if not nullable:
         return df
@@ -76,9 +76,12 @@ def _warn_of_unlabeled(missing: int, rows: int) -> None:
 def index_classes(
     df: DataFrame, name: str, num_classes: int | None = None
 ) -> tuple[DataFrame, LabelClasses]:
-    """Replace a label's classes by their indices, and drop rows without a label.
+    """Replace a label's classes by their indices (ints), and drop rows without a label.
 
     ``num_classes`` is the head's number of classes; None if the user did not set it.
+
+    Returns:
+        The DataFrame, and the label's classes in the order of their indices.
 
     Raises:
         DataError: If the values are not classes.

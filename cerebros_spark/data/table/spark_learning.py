@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def survey_frame(table: SparkTable, frame: DataFrame) -> tuple[TableSurvey, list[SurveyedColumn]]:
-    """Survey all rows of a frame that contains a table's packs; see :meth:`.SparkTable.survey`."""
+    """Compute counts and ranges of a table's columns; see :meth:`.SparkTable.survey`."""
     surveys = _survey_splits(table, frame.selectExpr(*table.names, "false as validates"))
     if False not in surveys:
         raise DataError("the data has no rows")
@@ -43,7 +43,7 @@ def survey_frame(table: SparkTable, frame: DataFrame) -> tuple[TableSurvey, list
 def learn_from_frame(
     table: SparkTable, frame: DataFrame, labels: Sequence[LabelClasses]
 ) -> TableSchema:
-    """Learn a table's schema from a frame with the table's packs; see :meth:`.SparkTable.learn`."""
+    """Learn a table's schema from the training rows of a frame; see :meth:`.SparkTable.learn`."""
     surveys = _survey_splits(table, frame)
     if False not in surveys:
         raise DataError("there are no training rows")
@@ -68,7 +68,7 @@ def learn_from_frame(
 
 
 def _survey_splits(table: SparkTable, frame: DataFrame) -> dict[bool, TableSurvey]:
-    """Survey the rows for each value of the column ``validates``, in one pass."""
+    """Return counts and ranges for each value of the column ``validates``, from one pass."""
 
     def count(batches: Iterable[Any]) -> Iterator[Any]:
         surveys: dict[bool, TableSurvey] = {}

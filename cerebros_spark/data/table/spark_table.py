@@ -140,7 +140,7 @@ class SparkTable:
         return cls(tuple(raw), types, session_zone)
 
     def adapt(self, columns: Sequence[TableColumn]) -> list[TableColumn]:
-        """Return the encodings with the storage that number columns have in this table."""
+        """Return the encodings, with each number column's storage changed to that in this table."""
         storages = {column.name: column.storage for column in self.columns}
         return [
             msgspec.structs.replace(column, storage=storages[column.name])
@@ -150,7 +150,10 @@ class SparkTable:
         ]
 
     def select_packs(self) -> list[str]:
-        """Return SQL expressions for the packs and the vectors, each with an alias."""
+        """Return SQL expressions, each with an alias, for the packs and the vectors.
+
+        A pack is one column with the values of all columns of the same storage.
+        """
         sql: dict[str, list[str]] = {NUMBER: [], INTEGER: [], STRING: []}
         vectors: list[str] = []
         for column, data_type in zip(self.columns, self.types, strict=True):
@@ -210,7 +213,11 @@ class SparkTable:
         return f"coalesce({values}, array_repeat({nan}, {width})) as {_VECTOR}{number}"
 
     def make_batch(self, packs: Mapping[str, Any], rows: int) -> RawBatch:
-        """Make a batch from packs by name: matrices of numbers, and one array per string column."""
+        """Make a batch of ``rows`` rows from packs by name.
+
+        Packs of numbers and vectors are matrices of shape ``(rows, width)``. The pack of strings is
+        a list with one Arrow array per column.
+        """
         numbers = packs.get(_NUMBERS, np.empty((rows, 0)))
         vectors = [packs[name] for name in self.names if name.startswith(_VECTOR)]
         for column, values in zip(select_storage(self.columns, VECTOR), vectors, strict=True):
@@ -233,7 +240,11 @@ class SparkTable:
         return vector_length_error(select_storage(self.columns, VECTOR)[number].name, lengths)
 
     def batch_from_rows(self, columns: Mapping[str, np.ndarray], rows: int) -> RawBatch:
-        """Make a batch from packs in pandas form: matrices, or arrays with one array per row."""
+        """Make a batch of ``rows`` rows from packs by name, as taken from pandas.
+
+        Each pack of numbers is a matrix of shape ``(rows, width)`` or an array of one array per
+        row.
+        """
         packs: dict[str, Any] = {}
         for name in self.names:
             values = columns[name]
@@ -274,7 +285,7 @@ class SparkTable:
     # Learning ----------------------------------------------------------------------------
 
     def survey(self, frame: DataFrame) -> tuple[TableSurvey, list[SurveyedColumn]]:
-        """Survey all rows of a frame that contains the packs, in one pass.
+        """Compute counts and ranges of all columns, in one pass over a frame with the packs.
 
         Raises:
             DataError: If the frame has no rows.
@@ -282,11 +293,15 @@ class SparkTable:
         return survey_frame(self, frame)
 
     def learn(self, frame: DataFrame, labels: Sequence[LabelClasses]) -> TableSchema:
-        """Learn the schema from a survey, and then from counts of number bins and of categories.
+        """Learn the schema (the encoding of each column) from the training rows.
+
+        A first pass computes counts and ranges. A second pass counts categories, and counts numbers
+        in narrow bins, from which quantiles are computed.
 
         Args:
-            frame: All rows, with the packs and a boolean column ``validates``.
-            labels: Classes of the labels.
+            frame: All rows, with the packs (columns that combine all columns of one storage) and a
+                boolean column ``validates``, which is true in validation rows.
+            labels: Classes of the labels, which are part of the schema.
 
         Raises:
             DataError: If there are infinite values, or no column can be used.
@@ -302,7 +317,7 @@ class RawFeatures:
 
     @property
     def names(self) -> list[str]:
-        """Names of the packs and vectors that contain the features."""
+        """Names of the packs and vectors of the features; empty if there is no table."""
         return [] if self.table is None else self.table.names
 
     @property
@@ -317,16 +332,16 @@ class RawFeatures:
         return request if self.table is None else replace(request, features=())
 
     def add_packs(self, df: DataFrame) -> DataFrame:
-        """Add the packs and vectors that contain the features."""
+        """Return the DataFrame with additional columns: the packs and vectors of the features."""
         return df if self.table is None else df.selectExpr("*", *self.table.select_packs())
 
     def describe(self) -> list[str]:
-        """Return strings that identify the features in a fingerprint."""
+        """Return strings that identify the features in a fingerprint; empty without a table."""
         return [] if self.table is None else [repr(self.table)]
 
 
 def _duration_sql(name: str) -> str:
-    """Return SQL that converts an interval to seconds, as for durations in Arrow."""
+    """Return SQL that converts an interval to seconds, the unit used for Arrow durations."""
     parts = {"day": 86400, "hour": 3600, "minute": 60, "second": 1}
     return " + ".join(f"extract({part} from {name}) * {size}D" for part, size in parts.items())
 

@@ -21,7 +21,7 @@ _MARK_SQL, _ESCAPE_SQL = "chr(1)", "chr(2)"
 
 
 def join_sql(values: Sequence[str]) -> str:
-    """Return SQL that joins the strings of ``values``, SQL expressions that are never null.
+    """Return SQL that joins strings into one, given SQL expressions that are never null.
 
     The result is binary, because Spark searches for repeated strings when it stores rows in memory.
     """

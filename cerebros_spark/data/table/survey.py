@@ -23,7 +23,7 @@ _COUNTS = ("least", "greatest", "times", "missing", "letters")
 
 @dataclass
 class NumberSurvey:
-    """Counts and moments of several numbers; each attribute has one value per number.
+    """Counts, ranges and moments of numeric columns; each attribute has one value per column.
 
     Attributes:
         present: Number of rows with a finite value.
@@ -43,7 +43,7 @@ class NumberSurvey:
 
     @classmethod
     def count(cls, values: np.ndarray) -> NumberSurvey:
-        """Survey the columns of a float64 matrix with NaN for missing values."""
+        """Compute the survey of a float64 matrix's columns, in which NaN is a missing value."""
         finite = np.isfinite(values)
         present = finite.sum(axis=0)
         filled = np.where(finite, values, 0.0)
@@ -79,7 +79,7 @@ class NumberSurvey:
 
     @property
     def deviation(self) -> np.ndarray:
-        """Population standard deviation of each number."""
+        """Population standard deviation of each column."""
         deviation: np.ndarray = np.sqrt(self.squares / np.maximum(self.present, 1))
         return deviation
 
@@ -90,15 +90,16 @@ class TableSurvey:
 
     Attributes:
         rows: Number of rows.
-        numbers: Survey of the numbers and of the vector elements.
-        integers: Survey of the integers, as float64.
-        least: Exact minimum of each integer.
-        greatest: Exact maximum of each integer.
-        times: For each integer, the number of values that are not a multiple of a day in
+        numbers: Survey of the number columns and of the vector elements.
+        integers: Survey of the integer columns, computed in float64.
+        least: Exact minimum of each integer column.
+        greatest: Exact maximum of each integer column.
+        times: For each integer column, the number of values that are not a multiple of a day in
             microseconds.
-        missing: For each string, the number of missing values.
-        letters: For each string, the total length of all values in characters.
-        sketches: For each integer, then for each string, its smallest distinct hashes.
+        missing: For each string column, the number of missing values.
+        letters: For each string column, the total length of all values in characters.
+        sketches: For each integer column, then for each string column, the smallest distinct hashes
+            of its values, from which the number of distinct values is estimated.
     """
 
     rows: int
@@ -137,7 +138,7 @@ class TableSurvey:
 
     @classmethod
     def count(cls, batch: RawBatch) -> TableSurvey:
-        """Survey the rows of a batch."""
+        """Compute the survey of a batch's rows."""
         known = ~batch.missing
         limits = np.iinfo(np.int64)
         integers, strings = batch.integers, batch.strings
@@ -195,7 +196,10 @@ def estimate_distinct(sketch: np.ndarray) -> int:
 
 
 def _sketch(hashes: np.ndarray) -> np.ndarray:
-    """Return the smallest distinct hashes, ascending; each occurs in ``hashes`` at most twice."""
+    """Return the smallest distinct hashes, ascending.
+
+    Each hash must occur in ``hashes`` at most twice.
+    """
     if len(hashes) > 2 * _SKETCH:  # sorting all of them takes longer
         hashes = np.partition(hashes, 2 * _SKETCH)[: 2 * _SKETCH]
     return np.unique(hashes)[:_SKETCH]

@@ -18,7 +18,7 @@ _MAX_EVALUATED, _MULTIPLE = 256, 8
 
 
 class PaddedRows(NamedTuple):
-    """Data rows of a chunk as tensors, padded with zeros to whole batches.
+    """Data rows of a shard's chunk as tensors, padded with zeros to whole batches.
 
     Attributes:
         x: Elements of all preprocessed inputs, ``(data rows, inputs)``, in the group's dtype.
@@ -61,7 +61,7 @@ def pad_rows(
 
 
 def get_evaluation_batch_size(rows: int) -> int:
-    """Return a number of data rows per evaluation step that needs little padding of ``rows``.
+    """Return a batch size for the evaluation of ``rows`` data rows that needs little padding.
 
     The result does not change if ``rows`` is first rounded up to a multiple of the result.
     """

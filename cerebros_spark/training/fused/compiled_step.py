@@ -110,7 +110,7 @@ class CompiledStep:
         return self._compiled_evaluate(vectors, wirings, rows, count, used)
 
     def _get_scorer(self, y: Sequence[Any]) -> BatchScorer:
-        """Return the scorer, built on the first call because Keras resolves metrics by labels."""
+        """Return the scorer, built on the first call because Keras' metrics depend on labels."""
         if self._scorer is None:
             self._scorer = BatchScorer(build_scoring_model(self._program, y))
         return self._scorer
@@ -270,7 +270,7 @@ def _for_each_network(
     its data stay in the processor's cache.
 
     ``work`` gets one network's slice of the nested tensors ``arguments (networks, ...)``. The
-    stacked results are ``(networks, ...)``; after the first ``used`` networks, they equal
+    stacked results are ``(networks, ...)``; those after the first ``used`` networks equal
     ``initial``.
     """
 

@@ -23,7 +23,7 @@ class FusedProgram:
     """Program that trains and evaluates the networks of one group.
 
     Args:
-        maps: State maps, one per network.
+        maps: Maps between model states and state vectors, one per network.
         schedules: Learning rate schedules, one per network; None for a network whose model state
             holds its learning rate.
         step: Compiled training and evaluation calls of the group.
@@ -77,9 +77,10 @@ class FusedProgram:
         return [each.pack(state) for each, state in zip(self._maps, self._states, strict=True)]
 
     def train(self, shard: ShardData, seeds: Sequence[int]) -> list[MetricVariables]:
-        """Train each network on all data rows; return one set of metric variables each.
+        """Train each network; return one set of metric variables per network.
 
-        ``seeds`` holds one seed per network, for the order of the data rows and for dropout.
+        Each network visits all data rows of the shard in every pass. ``seeds`` holds one seed per
+        network, for the order of the data rows and for dropout.
         """
         orders = [derive_seed(seed, "order") for seed in seeds]
         metrics = []
@@ -96,7 +97,7 @@ class FusedProgram:
         return metrics
 
     def evaluate(self, shard: ShardData) -> list[MetricVariables]:
-        """Evaluate each network once on every data row; return one set of metric variables each."""
+        """Evaluate each network on all data rows; return metric variables per network."""
         total: Any = 0.0
         for chunk in shard.chunks(self._step.batch_size, None):
             rows = self._get_rows(shard, chunk, False)
@@ -115,7 +116,7 @@ class FusedProgram:
     ) -> np.ndarray:
         """Train the networks of one call; return ``(networks, metric values)``.
 
-        ``orders`` holds each network's data row indices, those of all passes, ``(visited,)``.
+        ``orders`` holds, for each network, the data row indices of all passes, ``(visited,)``.
         """
         count = len(orders[0])
         steps = -(-count // self._step.batch_size)
@@ -175,7 +176,7 @@ class FusedProgram:
 def plan_learning_rates(schedule: Any, state: UnpackedState, steps: int) -> np.ndarray:
     """Return the learning rates of a network's next ``steps`` steps, ``(steps,)``.
 
-    ``schedule`` is a Keras schedule, or None if the model state holds a constant rate.
+    ``schedule`` is a Keras schedule. If None, the constant rate in the model state is used.
     """
     if schedule is None:
         return np.full(steps, state.learning_rate)

@@ -59,7 +59,8 @@ class VectorLayout:
     def start(self, name: str, slot: str | None = None) -> int:
         """Return the first index of a weight or moving statistic in the vector.
 
-        ``slot`` names an optimizer slot of the weight; None refers to the weight itself.
+        If ``slot`` names an optimizer slot, return the first index of the weight's optimizer slot
+        instead.
         """
         return self._starts[slot, name]
 
@@ -87,7 +88,9 @@ class VectorLayout:
 def pack_initial_state(
     weights: Sequence[np.ndarray], trainable: Sequence[bool], optimizer: Mapping[str, Any]
 ) -> bytes:
-    """Pack a network's state before its first step, as ``checkpoint.get_initial_state`` does.
+    """Serialize a network's state before its first step.
+
+    The result has the same format as that of ``checkpoint.get_initial_state``.
 
     Args:
         weights: Weights of the network, in Keras' order and shapes.
@@ -197,7 +200,7 @@ class StateMap:
     def read(self, before: UnpackedState, vector: np.ndarray, steps: int) -> UnpackedState:
         """Return the state in a training vector ``(size,)``, ``steps`` steps after ``before``.
 
-        Values that a vector does not contain are taken from the state ``before``.
+        Values that the vector does not contain, such as the learning rate, are those of ``before``.
         """
         weights = before.flats[self._dtype].copy()
         for run, positions in self._runs:

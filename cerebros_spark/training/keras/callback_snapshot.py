@@ -20,12 +20,16 @@ _NOT_PLAIN = object()
 
 
 def describe_callbacks(callbacks: Sequence[Callback]) -> list[Any]:
-    """Return the class name and the JSON-encoded plain attributes of each callback."""
+    """Return each callback's class name, and its attributes that can be encoded as JSON types."""
     return [[type(each).__name__, _get_attributes(each)] for each in callbacks]
 
 
 def take_snapshot(callback: Callback) -> dict[str, Any]:
-    """Return the result of a callback's ``get_state()``, or else its encoded plain attributes."""
+    """Return the result of a callback's ``get_state()``, or its attributes if it has none.
+
+    Attributes are encoded as JSON types. Those that cannot be encoded are omitted; for custom
+    callbacks, a warning names them.
+    """
     if hasattr(callback, "get_state"):
         snapshot: dict[str, Any] = callback.get_state()
         return snapshot

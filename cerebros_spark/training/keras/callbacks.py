@@ -249,7 +249,7 @@ def need_model(callbacks: Sequence[Callback]) -> bool:
 def check_monitors(callbacks: Sequence[Callback], names: set[str]) -> None:
     """Check that the metrics that callbacks monitor are among ``names``.
 
-    Callbacks after a custom callback are not checked, because it may add metrics.
+    Callbacks after a custom callback are not checked, because it may add metrics itself.
 
     Raises:
         ArgumentError: If a callback monitors a metric that is not in ``names``.

@@ -1,4 +1,4 @@
-"""Conversion of model states to safetensors bytes and back, without pickle.
+"""Serialization of model states as safetensors bytes, without pickle.
 
 A model state consists of the values of a model's variables and its optimizer's variables. Variables
 of equal dtype are concatenated into one tensor, so that hundreds of small variables take about as
@@ -23,9 +23,10 @@ from cerebros_spark.training.keras.optimizer_support import build_optimizer
 
 
 class StateVariables:
-    """Fast access to the variables of a compiled model and its built optimizer.
+    """Reader and writer of a compiled model's state, with the variables of its built optimizer.
 
-    Keras' ``assign`` takes 60 µs per variable, and a Cerebros network has hundreds of variables.
+    It bypasses Keras' ``assign``, which takes 60 µs per variable, because a Cerebros network has
+    hundreds of variables.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -35,14 +36,14 @@ class StateVariables:
         self._layout = compute_layout(self._like)
 
     def read(self) -> bytes:
-        """Return the variables' values as the bytes of a model state."""
+        """Return the variables' values as a serialized model state."""
         tensors = [
             tf.raw_ops.ReadVariableOp(resource=v.handle, dtype=v.dtype) for v in self._variables
         ]
         return pack(list(map(_view, tensors)), self._layout)
 
     def write(self, data: bytes) -> None:
-        """Assign the values in the bytes of a model state to the variables.
+        """Assign the values in a serialized model state to the variables.
 
         Raises:
             StoreError: If ``data`` is not a valid state of this model.
@@ -53,7 +54,7 @@ class StateVariables:
 
 
 def write_weights(model: keras.Model, data: bytes) -> None:
-    """Assign the weights in a model state to a model, which need not be compiled.
+    """Assign the weights in a serialized model state to a model, which need not be compiled.
 
     In the state, the weights are the first variables of each dtype; optimizer variables follow.
 
@@ -76,13 +77,13 @@ def write_weights(model: keras.Model, data: bytes) -> None:
 
 
 def get_initial_state(model: keras.Model) -> bytes:
-    """Return a compiled model's current state; build its optimizer first if necessary."""
+    """Serialize a compiled model's current state; build its optimizer first if necessary."""
     build_optimizer(model)
     return StateVariables(model).read()
 
 
 def pack(arrays: Sequence[np.ndarray], layout: str) -> bytes:
-    """Pack variables into the bytes of a model state: safetensors with the layout as metadata."""
+    """Serialize variables as a model state: safetensors bytes with the layout as metadata."""
     flat: dict[str, list[np.ndarray]] = {}
     for array in arrays:
         flat.setdefault(str(array.dtype), []).append(np.ravel(array))
@@ -90,12 +91,12 @@ def pack(arrays: Sequence[np.ndarray], layout: str) -> bytes:
 
 
 def pack_flat(flat: Mapping[str, np.ndarray], layout: str) -> bytes:
-    """Pack one flat array per dtype, by dtype name, into the bytes of a model state."""
+    """Serialize a model state, given as one array ``(length,)`` per dtype, by dtype name."""
     return bytes(save(dict(flat), metadata={"layout": layout}))
 
 
 def unpack(data: bytes, like: Sequence[Any], layout: str) -> list[np.ndarray]:
-    """Unpack the variables of a model state as read-only arrays.
+    """Deserialize a model state's variables as read-only arrays.
 
     Args:
         data: Bytes of the model state.
@@ -117,7 +118,7 @@ def unpack(data: bytes, like: Sequence[Any], layout: str) -> list[np.ndarray]:
 
 
 def unpack_flat(data: bytes, dtypes: Mapping[str, np.dtype], layout: str) -> dict[str, np.ndarray]:
-    """Unpack the variables of a model state as one read-only flat array per dtype, by dtype name.
+    """Deserialize a model state as one read-only array ``(length,)`` per dtype, by dtype name.
 
     Args:
         data: Bytes of the model state.

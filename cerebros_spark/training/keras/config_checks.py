@@ -108,8 +108,9 @@ def check_partitioned_training(model: keras.Model) -> None:
 def check_same_settings(value: Any, copy: Any) -> None:
     """Reject an object that differs from ``copy``, which was built from its ``get_config()``.
 
-    Only those ``__init__`` arguments are compared that both objects store as plain values, in an
-    attribute of the same name, with or without a leading underscore.
+    The check covers only ``__init__`` arguments that both objects store as plain values (numbers,
+    strings, None, arrays, or lists of these), in an attribute of the same name, with or without a
+    leading underscore.
 
     Raises:
         ArgumentError: If an argument differs.
@@ -131,8 +132,8 @@ def check_same_settings(value: Any, copy: Any) -> None:
 def get_init_parameters(kind: type) -> set[str]:
     """Return the names of a class's ``__init__`` arguments, including those of base classes.
 
-    Arguments of base classes count if ``**kwargs`` passes them on. ``name`` and ``dtype`` are
-    omitted.
+    Arguments of base classes are included if ``**kwargs`` can pass them on. ``name`` and ``dtype``
+    are omitted.
     """
     names: set[str] = set()
     for each in kind.__mro__:

@@ -1,4 +1,4 @@
-"""Plain multiplications for ``EinsumDense`` layers whose equations sum over no axis.
+"""Elementwise multiplication for ``EinsumDense`` layers whose equations contract no axis.
 
 TensorFlow computes every einsum by matrix products. If each value is only multiplied by a weight,
 these are thousands of 1 × 1 products, which take about twenty times as long as one elementwise
@@ -17,7 +17,7 @@ from cerebros_spark.compat.keras import flatten_layers
 
 
 def multiply_without_sums(model: Any) -> None:
-    """Make a model's ``EinsumDense`` layers without sums use elementwise multiplication.
+    """Make a model's ``EinsumDense`` layers multiply elementwise if they contract no axis.
 
     Call this before the model is traced. Quantized layers and those of derived classes do not
     change.
@@ -32,8 +32,8 @@ def multiply_without_sums(model: Any) -> None:
 def _find_axes(equation: str) -> tuple[list[int | None], list[int | None]] | None:
     """Return the input axis and the kernel axis that correspond to each output axis.
 
-    In these lists, None is an axis to broadcast. The result is None if the equation has sums or an
-    ellipsis.
+    In these lists, None is an axis to broadcast. The result is None if the equation contracts an
+    axis or has an ellipsis.
     """
     operands, _, output = equation.replace(" ", "").partition("->")
     names = [*operands.split(","), output]
@@ -54,7 +54,7 @@ def _call(
     inputs: Any,
     training: Any = None,
 ) -> Any:
-    """Apply a layer without sums; replaces ``EinsumDense.call``."""
+    """Apply a layer that contracts no axis; replaces ``EinsumDense.call``."""
     x, kernel = tf.convert_to_tensor(inputs), tf.convert_to_tensor(layer.kernel)
     if x.dtype != kernel.dtype:  # Keras converts them to a common one
         return layers.EinsumDense.call(layer, inputs)

@@ -1,4 +1,4 @@
-"""Optimizer updates of all small weights of a network as one vector.
+"""Optimizer updates of a network's small weights, concatenated into one vector.
 
 A Keras optimizer updates each variable with a dozen or more operations. For a small weight, an
 operation takes longer to start than to run, and even longer to trace. Elementwise update rules give
@@ -39,8 +39,9 @@ class FlatUpdates:
     """Replacement for an optimizer's updates of small weights in a traced loop of steps.
 
     Call :meth:`begin` and :meth:`end` before and after the loop while it is traced. In between,
-    vectors hold the optimizer slots of small weights, and the slot variables do not change. Custom
-    models and optimizers might read these variables, so their updates are not replaced.
+    vectors hold the optimizer slots (such as momenta) of small weights, and the slot variables do
+    not change. Custom models and optimizers might read these variables, so their updates are not
+    replaced.
 
     Args:
         model: Compiled model with a built optimizer.

@@ -21,7 +21,7 @@ from cerebros_spark.training.keras.optimizer_support import flatten_optimizer
 
 #: Number of values above which a weight is large.
 LARGE = 2**14
-# Maximum relative difference of a moment from Keras'.
+# Maximum relative difference between an Adam moment of the operation and that of Keras.
 _TOLERANCE = 2e-5
 
 _Update = Callable[[Any, Any, Any], None]
@@ -31,10 +31,11 @@ def update_large_in_one_pass(optimizer: Any) -> None:
     """Make Adam, AdamW and SGD update each large weight by a single operation.
 
     Other optimizers, and those with ``amsgrad``, do not change. The arithmetic is that of Keras
-    except for the weight of a new gradient in Adam's moments, ``1 - beta``, which is rounded
-    differently. With a ``beta_2`` of 0.999 in float32, it is smaller by 1/77,000 of its value,
-    for which the learning rate and epsilon compensate. If the relative difference would exceed
-    1/50,000, as with a ``beta_2`` of 0.9995, Keras' operations are kept.
+    except for ``1 - beta``, the weight of a new gradient in Adam's moments (moving averages of the
+    gradients and of their squares), which is rounded differently. With a ``beta_2`` of 0.999
+    in float32, it is smaller by 1/77,000 of its value, for which the learning rate and epsilon
+    compensate. If the relative difference would exceed 1/50,000, as with a ``beta_2`` of 0.9995,
+    Keras' operations are kept.
     """
     for part in flatten_optimizer(optimizer):
         kind = type(part)
@@ -88,7 +89,7 @@ def _adam(part: Any, index: int, weight: Any, gradient: Any, rate: Any) -> None:
 
 
 def _compute_moment_ratio(beta: float, step: Any, dtype: tf.DType) -> Any:
-    """Return the ratio of the operation's moment to Keras' moment for constant gradients."""
+    """Return the ratio of TensorFlow's to Keras' Adam moment after ``step`` equal gradients."""
     ours, theirs = (
         1 - tf.pow(tf.constant(1 - each, tf.float64), step)
         for each in _get_gradient_weights(beta, dtype)
@@ -97,14 +98,14 @@ def _compute_moment_ratio(beta: float, step: Any, dtype: tf.DType) -> Any:
 
 
 def _is_close(part: Any, dtype: tf.DType) -> bool:
-    """Return whether the operation's moments are close enough to Keras' moments."""
+    """Return whether TensorFlow's Adam moments are close enough to those of Keras."""
     betas = (getattr(part, name, 0.0) for name in ("beta_1", "beta_2"))
     weights = (_get_gradient_weights(beta, dtype) for beta in betas)
     return all(abs(ours / theirs - 1) < _TOLERANCE for ours, theirs in weights)
 
 
 def _get_gradient_weights(beta: float, dtype: tf.DType) -> tuple[float, float]:
-    """Return a new gradient's weight in a moment: in TensorFlow's operation, then in Keras."""
+    """Return a new gradient's weight in a moment of Adam: in TensorFlow, then in Keras."""
     kind = dtype.as_numpy_dtype
     return float(kind(1) - kind(beta)), float(kind(1 - beta))
 

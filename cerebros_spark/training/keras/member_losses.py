@@ -28,7 +28,7 @@ class MemberLosses(keras.layers.Layer):
         scale: Factors by which the difference is multiplied, one per output value. In half
             precision, the members' variance times the label's variance may be infinite: give the
             layer the dtype of ``floatx``.
-        name: Name of the layer; None for a default name.
+        name: Name of the layer. If None, Keras generates a name.
         **options: Other arguments of ``keras.layers.Layer``.
     """
 
@@ -68,9 +68,9 @@ class MemberLosses(keras.layers.Layer):
 
 
 def remove_member_losses(program: str) -> str:
-    """Replace :class:`MemberLosses` with Keras' ``Identity`` in a program, for export.
+    """Return a program with Keras' ``Identity`` in place of :class:`MemberLosses`, for export.
 
-    An environment without this package cannot load the class.
+    An environment without this package could not load the class.
     """
     description = json.loads(program)
     if __name__ not in description["imports"]:

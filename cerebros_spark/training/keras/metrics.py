@@ -79,7 +79,7 @@ class OneHotLabels(keras.metrics.Metric):
 
 
 def remove_one_hot_labels(program: str) -> str:
-    """Remove the :class:`OneHotLabels` metrics from a program, for export.
+    """Return a program without its :class:`OneHotLabels` metrics, for export.
 
     An environment without this package cannot load the class, and would compute wrong values of the
     wrapped metrics from class indices.
@@ -169,7 +169,7 @@ class MetricsMerger:
             reported: For each epoch, the metric variables of all its units of work.
 
         Raises:
-            ArgumentError: If a unit reports metrics that are not in the compile configuration.
+            ArgumentError: If reported metrics are not in the compile configuration.
         """
         for variables in itertools.chain.from_iterable(reported):
             if len(variables) != len(self._variables):

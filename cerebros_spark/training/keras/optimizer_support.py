@@ -13,7 +13,7 @@ from cerebros_spark.core.errors import ArgumentError
 
 
 def flatten_optimizer(optimizer: Any) -> list[Any]:
-    """Return an optimizer, followed by all optimizers that it wraps, also indirectly."""
+    """Return an optimizer, followed by all optimizers that it wraps, directly or indirectly."""
     wrapped = getattr(optimizer, "inner_optimizer", None)
     inner = [] if wrapped is None else [wrapped]
     if type(optimizer).__name__ == "MultiOptimizer":  # not in the oldest supported Keras
@@ -114,7 +114,9 @@ def _find_variables(value: Any) -> Iterator[Any]:
 
 
 def find_weight_decay_exclusions(optimizer: Any, variables: Sequence[Any]) -> list[list[int]]:
-    """Find the variables that are excluded from weight decay, which Keras' configurations omit.
+    """Find the variables that are excluded from weight decay.
+
+    Keras' configurations omit these exclusions.
 
     Args:
         optimizer: The optimizer.

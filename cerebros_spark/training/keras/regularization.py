@@ -51,7 +51,7 @@ class FadingRegularization:
 
 
 def _make_call(layer: Any, get_factor: Callable[[], Any]) -> Callable[..., Any]:
-    """Return a ``call`` for a Dropout layer that multiplies its rate by ``get_factor()``."""
+    """Return a ``call`` method for a Dropout layer that multiplies its rate by ``get_factor()``."""
 
     def call(inputs: Any, training: bool = False) -> Any:
         if not training:

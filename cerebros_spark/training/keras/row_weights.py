@@ -32,7 +32,8 @@ def add_row_weights(data: tuple[Any, ...], class_weights: np.ndarray | None) -> 
 
     Args:
         data: The batch.
-        class_weights: Result of :func:`read_class_weights`; None to use only sample weights.
+        class_weights: Result of :func:`read_class_weights`. If None, only sample weights are
+            used.
     """
     x, y, *given = data
     weights = compute_row_weights(y, given[0] if given else None, class_weights)
@@ -42,7 +43,7 @@ def add_row_weights(data: tuple[Any, ...], class_weights: np.ndarray | None) -> 
 
 
 def compute_row_weights(y: Any, sample_weights: Any, class_weights: np.ndarray | None) -> Any:
-    """Return each row's weight, ``(rows,)``, or None if there are no weights of either kind.
+    """Return each row's weight, ``(rows,)``, or None if there are neither sample nor class weights.
 
     Args:
         y: Labels ``(rows, width)``; class weights require a single output.

@@ -1,6 +1,7 @@
 """Learning rate schedules over all training steps of a trial.
 
-The optimizer counts these steps, and continues when the trial moves to another worker.
+The optimizer counts these steps. The count is part of the model state, so it continues when the
+trial moves to a different worker.
 """
 
 from __future__ import annotations
@@ -82,8 +83,8 @@ class WarmCosine(keras.optimizers.schedules.LearningRateSchedule):
         return {"rate": self.rate, "steps": self.steps, "warm_up": self.warm_up}
 
 
-#: Names of each schedule's numeric arguments that trials of one structure may differ in, by the
-#: name under which Keras registers the schedule.
+#: Names of each schedule's numeric arguments, in which trials with equal structures may differ, by
+#: the name under which Keras registers the schedule.
 SCHEDULES = {
     "cerebros_spark>CosLog4": ("rate", "steps"),
     "cerebros_spark>WarmCosine": ("rate", "steps"),

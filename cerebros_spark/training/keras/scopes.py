@@ -34,7 +34,10 @@ def custom_object_scope(custom_objects: Mapping[str, Any] | None) -> Iterator[No
 
 @contextlib.contextmanager
 def dtype_policy_scope(policy: Any) -> Iterator[None]:
-    """Return a context manager that sets this thread's default dtype policy; None keeps it."""
+    """Return a context manager that sets this thread's default dtype policy.
+
+    If ``policy`` is None, the current policy is kept.
+    """
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(before if policy is None else policy)
     try:

@@ -74,14 +74,14 @@ def set_gradient_scale(program: str, scale: float) -> str:
     """Return a copy of a program that multiplies the loss gradient by a constant.
 
     The reported loss does not change. The scale is meant for optimizers such as Adam, whose updates
-    do not depend on the size of the gradients. With gradients of about 1, whatever unit the labels
-    have, their epsilon is negligible, and the squared gradients are finite.
+    do not depend on the size of the gradients. If the scale makes gradients about 1, whatever unit
+    the labels have, the optimizer's epsilon is negligible, and the squared gradients are finite.
     """
     return f'{program[:-1]}, "gradient_scale": {json.dumps(float(scale))}}}'
 
 
 def deserialize_model(program: str) -> keras.Model:
-    """Deserialize a program to a compiled model with a built optimizer and new weights.
+    """Deserialize a program to a compiled model with a built optimizer and newly drawn weights.
 
     The model has the program's dtype policy, whatever the policy of this process is. Custom layers,
     losses and metrics must be registered by a module that can be imported here, or be in a
@@ -105,8 +105,8 @@ def deserialize_model(program: str) -> keras.Model:
 def serialize_object(value: Any) -> Any:
     """Serialize a Keras object, or a list, tuple or dict of such objects, with all arguments.
 
-    Keras omits some arguments of its losses and metrics, such as the ``delta`` of ``Huber``. A copy
-    would then have the default value.
+    Keras omits some arguments of its losses and metrics, such as the ``delta`` of ``Huber``. An
+    object built from Keras' configuration would have their default values.
     """
     config = keras.saving.serialize_keras_object(value)
     _complete(value, config)
@@ -131,7 +131,7 @@ def get_compile_config(model: keras.Model) -> dict[str, Any]:
 
 
 def _complete(value: Any, config: Any) -> None:
-    """Add the arguments that Keras omits to the configuration ``config`` of ``value``, in place."""
+    """Complete ``config``, the configuration of ``value``, with arguments that Keras omits."""
     if isinstance(value, Mapping) and isinstance(config, dict):
         for name in value.keys() & config.keys():
             _complete(value[name], config[name])
@@ -146,10 +146,11 @@ def _complete(value: Any, config: Any) -> None:
 
 @contextlib.contextmanager
 def import_custom_modules(description: Mapping[str, Any]) -> Iterator[None]:
-    """Import the modules of a parsed program's custom objects, and explain Keras' lookup errors.
+    """Return a context manager that imports the modules of a parsed program's custom objects.
 
-    This is a context manager; the caller deserializes the program within it. A missing module alone
-    is not an error, because its objects may be in a ``custom_object_scope``.
+    The caller deserializes the program within it, and a ``TrialError`` replaces Keras' lookup
+    errors. A missing module alone is not an error, because its objects may be in a
+    ``custom_object_scope``.
 
     Raises:
         TrialError: If Keras cannot find a custom object within the context.
@@ -174,7 +175,7 @@ def import_custom_modules(description: Mapping[str, Any]) -> Iterator[None]:
 
 
 def find_registered_objects(program: str) -> dict[str, Any]:
-    """Return a program's custom classes and functions that Keras knows in this process, by name."""
+    """Return a program's custom objects that are registered with Keras in this process, by name."""
     description = json.loads(program)
     registered = {}
     for node in iterate_dicts([description["architecture"], description["compile"]]):

@@ -93,7 +93,7 @@ def _get_optimizer_config(description: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _find_numbers(config: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
-    """Return the dict and key of each number, if the optimizer has one of our schedules."""
+    """Return the dict and key of each number, if the optimizer has a schedule of this package."""
     schedule = config.get("learning_rate")
     if not isinstance(schedule, dict) or schedule.get("registered_name") not in SCHEDULES:
         return []

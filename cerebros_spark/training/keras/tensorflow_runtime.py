@@ -167,7 +167,8 @@ def configure(
         threads: Number of threads within one operation, and number of parallel operations per
             worker.
         gpus: GPUs that this process may use, as numbered by ``nvidia-smi``; all others are hidden.
-            None to hide no GPU. CUDA reads these numbers once, so a process keeps its first GPUs.
+            If None, no GPU is hidden. CUDA reads these numbers once, so a process keeps its first
+            GPUs.
         deterministic: Whether operations must give bit-identical results each time.
         workers: Number of workers in this process.
         defer: If True and TensorFlow is not imported yet, do not import it. The settings are

@@ -76,7 +76,10 @@ class KerasTrainer:
         )
 
     def open(self, specs: Sequence[TrialSpec]) -> SharedProgram:
-        """Open the program of a single trial; trials with equal structures share its graphs.
+        """Open the program of a single trial.
+
+        Trials whose programs have equal structures (see :func:`~.structure.get_structure`) share
+        one model and its graphs.
 
         Raises:
             ArgumentError: If there is more than one trial.
@@ -97,9 +100,10 @@ class KerasTrainer:
         return SharedProgram(program, spec)
 
     def _keep(self, structure: str, program: KerasProgram) -> None:
-        """Keep a program for later trials, and drop the least recently opened beyond a total size.
+        """Keep a program for later trials; drop the least recently opened ones above a total size.
 
-        Trials with one of our schedules have few different structures, and may have several folds.
+        Trials with a schedule of this package have few different structures, and may have several
+        folds.
         """
         self._kept.pop(structure, None)
         self._kept[structure] = program
@@ -137,7 +141,7 @@ class KerasTrainer:
 
 
 class SharedProgram:
-    """Program of one trial, which shares model and graphs with trials of equal structure.
+    """Program of one trial, which shares its model and graphs with trials of equal structure.
 
     Attributes:
         nbytes: Estimated memory use of the shared program, in bytes.
@@ -174,8 +178,9 @@ class SharedProgram:
     def train(self, shard: ShardData, seeds: Sequence[int]) -> list[MetricVariables]:
         """Train on all rows of the shard once per pass; return the metric variables.
 
-        The number of passes is the trial's ``passes``. Each pass has another row order, drawn from
-        the only item of ``seeds``.
+        The number of passes is the trial's ``passes``. Each pass has a different row order.
+        ``seeds`` has one item, which determines the row orders and the state of all seed
+        generators, such as those of dropout layers.
         """
         return self._program.train(shard, seeds, self._passes)
 
@@ -199,7 +204,11 @@ class SharedProgram:
 
 
 class KerasProgram:
-    """One Keras model, built and traced once, that runs many units of work."""
+    """One Keras model, built and traced once, that runs many units of work.
+
+    ``tensor_chunks`` is a function that yields a shard's chunks as tensors, each with the order of
+    its rows. ``eager`` is that of :class:`KerasTrainer`.
+    """
 
     def __init__(
         self,
@@ -259,7 +268,8 @@ class KerasProgram:
     ) -> list[MetricVariables]:
         """Train on all rows of the shard once per pass; return the metric variables.
 
-        Each pass has another row order, drawn from the only item of ``seeds``.
+        Each pass has a different row order. ``seeds`` has one item, which determines the row
+        orders and the state of all seed generators, such as those of dropout layers.
         """
         seed = seeds[0]
         for number, generator in enumerate(self._generators):
@@ -380,7 +390,7 @@ class KerasProgram:
             )
 
     def _make_loop(self, step: Callable[[Any], Any], data: tuple[Any, ...]) -> Any:
-        """Return a function, compiled unless eager, that runs ``step`` on all batches in order."""
+        """Return a function that runs ``step`` on all batches in order; compile it unless eager."""
 
         def loop(data: tuple[Any, ...], order: Any, batch_size: Any) -> None:
             self.traces += bool(tf.inside_function())
@@ -454,7 +464,7 @@ def _list_widths(model: Any) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _clear_layer_losses(model: Any) -> Iterator[None]:
-    """Return a context manager that clears, at its end, the losses added by layers in tracing.
+    """Return a context manager that clears, at its end, the losses that layers added in tracing.
 
     Layers keep these tensors until their next call, and the tensors would keep the graph in memory.
     """

@@ -39,16 +39,16 @@ class CerebrosModel(Model, ScoringParams, MLWritable, MLReadable):
     probability), or the predicted numbers of a regression. ``probabilityCol`` holds vectors with
     one probability per class, which
     ``BinaryClassificationEvaluator(rawPredictionCol="probability")`` accepts. If the classes are
-    not 0, 1, 2 …, ``predictedLabelCol`` holds the classes themselves, in their own type, as
-    ``IndexToString`` would add them.
+    not 0, 1, 2 …, ``predictedLabelCol`` holds the original class values, in their own type, similar
+    to the output of ``IndexToString``.
 
-    The model scores the raw columns of ``fit``, including nulls and strings that did not occur in
-    ``fit``.
+    The model predicts from the raw columns of ``fit``, which may contain nulls, and strings that
+    did not occur in ``fit``.
 
     Attributes:
-        network: The network and the metadata needed for scoring; None if the model was neither
+        network: The network and the metadata needed to predict; None if the model was neither
             fitted nor loaded.
-        result: The ``ModelSelectionResult`` of ``fit``; None for a loaded model.
+        result: The ``ModelSelectionResult`` of ``fit``; None if the model was loaded.
     """
 
     def __init__(self, network: Network | None = None) -> None:
@@ -65,21 +65,22 @@ class CerebrosModel(Model, ScoringParams, MLWritable, MLReadable):
         Args:
             result: The result of the search.
             features: Names of the feature columns in ``fit``. If empty, a model of raw columns
-                always reads columns of the same names as the search.
+                always reads columns with the names used in the search.
         """
         model = cls(Network.from_result(result, features))
         model.result = result
         return model
 
     def keras(self) -> Any:
-        """Return the network as a plain ``keras.Model``; that of a raw table takes columns by name.
+        """Return the network as a plain ``keras.Model``.
 
-        See :meth:`nas.ModelSelectionResult.export_model`.
+        If the search used a raw table, the model takes the raw columns by name; see
+        :meth:`nas.ModelSelectionResult.export_model`.
         """
         return self._get_network().keras
 
     def get_class_values(self) -> list[Any]:
-        """Return the classes by index; empty for a regression or if each equals its index."""
+        """Return the classes by index; empty if each equals its index, or in a regression."""
         return list(self._get_network().class_values)
 
     def write(self) -> Any:

@@ -1,4 +1,4 @@
-"""Network of a CerebrosModel, with one input and one output, that can be scored and saved."""
+"""Network of a CerebrosModel: one input, one output, and the metadata to predict and save."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _BATCH = 1024
 
 @dataclass
 class Network:
-    """Network of a CerebrosModel, with the metadata needed for scoring.
+    """Network of a CerebrosModel, with the metadata that prediction needs.
 
     Attributes:
         model: The ``keras.Model``. If ``table`` is set, it reads the encoded matrix.
         input_shape: Shape of one row of the model's input.
         input_dtype: Dtype of the model's input.
         width: Number of output values.
-        classes: As in ``OutputColumns``: ``""`` for a regression, ``"single"`` for classes.
+        classes: ``"single"`` if the output predicts one class per row; ``""`` in a regression.
         class_values: The classes, by index; empty if they are 0, 1, 2 …
         table: Encoding of the raw columns; None if the network reads the columns unencoded.
         label: Name of the label column.
@@ -85,7 +85,7 @@ class Network:
 
     @functools.cached_property
     def keras(self) -> Any:
-        """The network as a plain ``keras.Model``, which takes the raw columns of a ``table``."""
+        """The network as a plain ``keras.Model``; with a ``table``, it takes the raw columns."""
         if self.table is None:
             return self.model
         from nas.results.raw_model import build_raw_model
@@ -95,10 +95,10 @@ class Network:
         return build_raw_model(self.model, self.table, layout)
 
     def build_scorer(self, features: list[str], output: OutputColumns) -> Scorer:
-        """Build a scorer of the network that can be sent to Spark executors.
+        """Build a scorer, which adds predictions to a DataFrame and can be sent to Spark executors.
 
         Args:
-            features: Names of the feature columns to score, in the order of ``fit``.
+            features: Names of the feature columns to read, in the order of ``fit``.
             output: Columns that the scorer adds.
 
         Raises:

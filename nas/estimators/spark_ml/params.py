@@ -56,7 +56,7 @@ def _describe(method: Callable[..., Any], verb: str, name: str, doc: str) -> Any
 
 
 def _to_kinds(value: Any) -> dict[str, str]:
-    """Return a dict of strings, given as such or as JSON; raise TypeError for other values."""
+    """Convert a dict of strings, or its JSON text, to a dict; raise TypeError if it is neither."""
     try:
         kinds = json.loads(value) if isinstance(value, str) else value
     except ValueError as error:

@@ -22,10 +22,10 @@ class SmallImageBlock(ak.Block):
     images as small as 4x4 pixels.
 
     Args:
-        block_type: ``"vanilla"`` or ``"residual"``; None to search both.
-        normalize: Whether to normalize each channel; None to search both.
-        augment: Whether to shift, flip and rotate training images; None to search both.
-        name: Name of the block; None for a default name numbered by AutoKeras.
+        block_type: ``"vanilla"`` or ``"residual"``; if None, both are searched.
+        normalize: Whether to normalize each channel; if None, this is searched.
+        augment: Whether to shift, flip and rotate training images; if None, this is searched.
+        name: Name of the block; if None, AutoKeras numbers a default name.
         tunable: Whether to search the hyperparameters; if False, they keep their defaults.
 
     Raises:
@@ -48,14 +48,14 @@ class SmallImageBlock(ak.Block):
         self.augment = augment
 
     def build(self, hp: Any, inputs: Any = None) -> Any:
-        """Build a convolutional network in the graph.
+        """Build a convolutional network that maps images to a feature map.
 
         Args:
             hp: A ``keras_tuner.HyperParameters``, in the block's name scope.
             inputs: A Keras tensor of images, of shape ``(batch, height, width, channels)``.
 
         Returns:
-            The feature map, a Keras tensor of the same rank.
+            The feature map, a Keras tensor with the same four axes as the images.
         """
         (images,) = keras.tree.flatten(inputs)
         if _read_boolean(hp, "normalize", self.normalize, default=True):
@@ -71,7 +71,7 @@ class SmallImageBlock(ak.Block):
             return _build_network(hp, kind, images)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the block's arguments as JSON values."""
+        """Return the block's arguments as a JSON-serializable dict."""
         return {
             **super().get_config(),
             "block_type": self.block_type,
@@ -88,8 +88,8 @@ class TokenBlock(ak.Block):
     ids, the vocabulary size can therefore be searched.
 
     Args:
-        max_tokens: Size of the vocabulary; None to search several sizes.
-        name: Name of the block; None for a default name numbered by AutoKeras.
+        max_tokens: Size of the vocabulary; if None, several sizes are searched.
+        name: Name of the block; if None, AutoKeras numbers a default name.
         tunable: Whether to search the hyperparameters; if False, they keep their defaults.
     """
 
@@ -100,14 +100,14 @@ class TokenBlock(ak.Block):
         self.max_tokens = max_tokens
 
     def build(self, hp: Any, inputs: Any = None) -> Any:
-        """Build a text network in the graph.
+        """Build a text network that maps each row of token ids to a vector.
 
         Args:
             hp: A ``keras_tuner.HyperParameters``, in the block's name scope.
             inputs: A Keras tensor of token ids, of shape ``(batch, tokens)``.
 
         Returns:
-            The output of ``ak.TextBlock``, a Keras tensor with one vector per row.
+            The output of ``ak.TextBlock``, a Keras tensor of shape ``(batch, width)``.
         """
         (ids,) = keras.tree.flatten(inputs)
         tokens = self.max_tokens or hp.Choice("max_tokens", [500, 5000, 20000], default=5000)
@@ -115,7 +115,7 @@ class TokenBlock(ak.Block):
         return ak.TextBlock(max_tokens=tokens, name="text").build(hp, limited)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the block's arguments as JSON values."""
+        """Return the block's arguments as a JSON-serializable dict."""
         return {**super().get_config(), "max_tokens": self.max_tokens}
 
 

@@ -43,7 +43,7 @@ class GraphSpace(Space):
         rows: Number of training rows; with ``batch_size`` and ``epochs``, it determines the
             learning-rate schedules of AutoKeras.
         epochs: Number of epochs of a trial.
-        loss_weights: Weight of each output's loss in the total loss; None for weights of 1.
+        loss_weights: Weight of each output's loss in the total loss; if None, all are 1.
         custom_objects: Custom layers, losses and metrics, by name; None if there are none.
     """
 

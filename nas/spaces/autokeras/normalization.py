@@ -1,4 +1,4 @@
-"""Completion of a built graph's preprocessing layers with the statistics of the data.
+"""Fills the preprocessing layers of a built AutoKeras graph with the data's statistics.
 
 AutoKeras would adapt these layers, which requires a pass over the data on one machine; moreover, an
 adapted layer's statistics are not restored with the weights. Here, they become constants of the
@@ -35,7 +35,7 @@ _UNBOUNDED = [float(np.finfo("float32").min), float(np.finfo("float32").max)]
 
 
 def complete_preprocessing(model: keras.Model, statistics: Sequence[Statistics]) -> keras.Model:
-    """Return the network with complete preprocessing layers and the same weights.
+    """Return the network with the data's statistics in its layers, and the same weights.
 
     Each ``Normalization`` layer gets the mean and variance of its input as constants. Clipping to
     [0, 255] is disabled in ``RandomContrast`` layers, because it would cut off half of the
@@ -64,7 +64,7 @@ def complete_preprocessing(model: keras.Model, statistics: Sequence[Statistics])
 
 
 class _Completion:
-    """Propagation of input statistics to layers for which they can be computed exactly."""
+    """Derives the statistics of a network's inner layers from those of its inputs."""
 
     def __init__(self, model: keras.Model, statistics: Sequence[Statistics]) -> None:
         self._layers = model.layers
@@ -74,7 +74,7 @@ class _Completion:
         }
 
     def find_changes(self) -> dict[str, dict[str, Any]]:
-        """Return the configuration fields to change, by layer name."""
+        """Return the config fields to change in each layer, by layer name."""
         changes: dict[str, dict[str, Any]] = {}
         for layer in self._layers:
             if _is_incomplete(layer):
@@ -99,7 +99,7 @@ class _Completion:
     def _propagate(self, tensor: Any, reader: keras.layers.Layer) -> Statistics:
         """Return the mean and variance of each element of a row of ``tensor``.
 
-        The error, if they are unknown, names the layer ``reader``.
+        Raise an ArgumentError that names the layer ``reader`` if they cannot be derived.
         """
         operation = keras_history(tensor).operation
         shape = tensor.shape[1:]

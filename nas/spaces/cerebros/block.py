@@ -28,10 +28,10 @@ class CerebrosBlock(ak.Block):
     learning rate is not used, because the graph has a separate one.
 
     Args:
-        space: Bounds of the networks, or the config of a :class:`CerebrosSpace`; None for its
-            defaults.
+        space: Bounds of the networks, or the config of a :class:`CerebrosSpace`; if None, its
+            defaults are used.
         seed: Seed for wiring the networks. Initial weights come from Keras' global seed.
-        name: Name of the block; None for a default name numbered by AutoKeras.
+        name: Name of the block; if None, AutoKeras numbers a default name.
         tunable: Whether to search the hyperparameters; if False, they keep their defaults.
 
     Raises:
@@ -77,5 +77,5 @@ class CerebrosBlock(ak.Block):
         return build_layers(future, tensors, prefix=prefix)[0]
 
     def get_config(self) -> dict[str, Any]:
-        """Return the block's arguments as JSON values."""
+        """Return the block's arguments as a JSON-serializable dict."""
         return {**super().get_config(), "space": self.space.get_config(), "seed": self.seed}

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def zero_7_exp_decay(distance: float) -> float:
-    """Return 0.7 to the power of ``distance``: the decay of picks from more distant levels.
+    """Return 0.7 ** ``distance``, the decay of the number of edges from more distant levels.
 
     Args:
         distance: Number of levels between reader and source, or of positions on the same level.
@@ -17,7 +17,7 @@ def zero_7_exp_decay(distance: float) -> float:
 
 
 def zero_95_exp_decay(distance: float) -> float:
-    """Return 0.95 to the power of ``distance``: the decay of lateral connections.
+    """Return 0.95 ** ``distance``, the decay of the probability of a lateral edge.
 
     Args:
         distance: Number of levels between reader and source, or of positions on the same level.

@@ -20,11 +20,12 @@ MAX_WIRING = 2**31 - 1
 
 
 def read_moiety(hp: Any, space: CerebrosSpace, prefix: str = "cerebros") -> tuple[Moiety, int]:
-    """Register the hyperparameters of a network, and return the moiety and wiring they define.
+    """Register a network's hyperparameters; return the moiety and the wiring that they define.
 
-    The hyperparameters are ``levels``; ``units_k`` for each hidden level k; and ``neurons_k_u`` for
-    each unit u on it, with ``dendrites_k_u`` if units may have dendrites. As in a plan, hidden
-    levels are numbered from 1 and units from 0. ``wiring`` selects one wiring of the moiety.
+    A moiety is a network without its edges, and a wiring adds them. The hyperparameters are
+    ``levels``; ``units_k`` for each hidden level k; and ``neurons_k_u`` for each unit u on it, with
+    ``dendrites_k_u`` if units may have dendrites. As in a plan, hidden levels are numbered from 1
+    and units from 0. ``wiring`` selects one wiring of the moiety.
     ``activation``, ``merge``, ``regularization`` and ``unit`` exist only if the space has several
     values for them. A range with only one value has no hyperparameter.
 
@@ -38,8 +39,8 @@ def read_moiety(hp: Any, space: CerebrosSpace, prefix: str = "cerebros") -> tupl
     Args:
         hp: A ``keras_tuner.HyperParameters``.
         space: Bounds of the hyperparameters.
-        prefix: Name scope of the hyperparameters; empty for none, as in an AutoKeras block, which
-            already has a scope.
+        prefix: Name scope of the hyperparameters; empty if the caller has already opened one, as
+            an AutoKeras block does.
 
     Returns:
         The moiety, and the value of ``wiring``.
@@ -77,7 +78,7 @@ def assign(
 
 
 def declare(hp: Any, space: CerebrosSpace, prefix: str = "cerebros") -> None:
-    """Declare all hyperparameters of the space; only ``learning_rate`` gets no prefix."""
+    """Declare all hyperparameters of the space, with ``prefix`` except for ``learning_rate``."""
     read_moiety(hp, space, prefix)
     read_learning_rate(hp, space)
 
@@ -109,7 +110,7 @@ def plan_network(
         inputs: Flattened width of each model input.
         outputs: Width and activation of each model output.
         seed: Seed for wiring the network.
-        prefix: Name scope of the hyperparameters; empty for none.
+        prefix: Name scope of the hyperparameters; if empty, there is none.
 
     Returns:
         The plan of the network; no Keras layers are created yet.

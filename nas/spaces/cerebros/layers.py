@@ -1,4 +1,4 @@
-"""Builder of a plan's layers, all built into Keras, so that Keras alone can load a saved model."""
+"""Builds a plan's layers. All are built-in Keras layers, so Keras alone can load a saved model."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def build_layers(
     """Build the layers of a plan on top of Keras tensors.
 
     Each unit merges its sources in the order of its edges. Then follow batch normalization or
-    dropout, if the plan has it, and the unit's Dense layer. A source that was picked several times
-    is merged several times, so that a plan means the same wiring with either merge. With
+    dropout, if the plan has it, and the unit's Dense layer. A source with several edges to a unit
+    is merged once per edge, so that a plan means the same wiring with either merge. With
     ``"concatenate"``, each copy has separate weights. ``"add"`` adds sources of equal width and
-    concatenates the sums; a source that was picked several times counts several times in its sum.
+    concatenates the sums; a source with several edges is added once per edge.
     (Batch normalization, if used, scales the sum down.)
 
     Initial weights and dropout masks come from Keras' global seed.
@@ -35,8 +35,8 @@ def build_layers(
         future: Plan of the network.
         inputs: One Keras tensor per input; :func:`flatten_inputs` is applied to them.
         prefix: Prefix of all layer names.
-        base_models: Models to apply to inputs first, by input index; None for no base models.
-        output_names: Names of the output Dense layers; None for default names.
+        base_models: Models to apply to inputs first, by input index; None if there are none.
+        output_names: Names of the output Dense layers; if None, default names are used.
 
     Returns:
         One Keras tensor of shape ``(rows, width)`` for each output.
@@ -127,7 +127,7 @@ def _flatten(name: str, tensor: Any) -> Any:
 
 @dataclass(frozen=True)
 class _UnitBuilder:
-    """Builder of the layers of one plan's units, from the inputs down."""
+    """Builds the Keras layers of a plan's units, level by level from the inputs."""
 
     future: NetworkFuture
     prefix: str

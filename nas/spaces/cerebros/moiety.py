@@ -17,8 +17,8 @@ class Moiety:
 
     Attributes:
         neurons: For each hidden level, from the inputs down, the number of neurons of each unit.
-        dendrites: Number of dendrites of each unit, in the same form; empty if the units are plain
-            Dense layers.
+        dendrites: Number of dendrites of each unit, nested like ``neurons``; empty if the units are
+            plain Dense layers.
         activation: Activation of the hidden units.
         merge: How a unit merges its sources: ``"concatenate"`` or ``"add"``.
         regularization: Layer after the merge: ``"batch_normalization"``, ``"dropout"`` or

@@ -1,4 +1,4 @@
-"""Complete, compiled Cerebros networks, the default search space between inputs and heads."""
+"""Complete, compiled Cerebros networks, the default search space for arrays."""
 
 from __future__ import annotations
 
@@ -97,27 +97,27 @@ class CerebrosNetworks(Space):
         space: Bounds of the networks.
         input_shapes: Shape of one row of each model input, without the batch dimension.
         outputs: Outputs of the networks.
-        input_dtypes: Dtype of each input; None for ``"float32"``.
-        input_names: Names of the input layers; None for ``input_0``, ``input_1`` and so on.
+        input_dtypes: Dtype of each input; if None, all are ``"float32"``.
+        input_names: Names of the input layers; if None, ``input_0``, ``input_1`` and so on.
         normalizations: For each input, the mean and variance of its values over the training rows;
-            None for an input that is not normalized, or instead of the list for no normalization.
-            Each is a scalar, an array with one value per index of the last axis, or an array with
-            one value per element. They become constants of a layer without weights. A constant
-            feature is only centered.
+            None if an input is not normalized. If the argument itself is None, no input is
+            normalized. Each is a scalar, an array with one value per index of the last axis, or an
+            array with one value per element. They become constants of a layer without weights. A
+            constant feature is only centered.
         fronts: Layout of each input if the inputs are matrices of raw tables, whose category codes
-            are embedded before the network; None for other inputs.
+            are embedded before the network. None if the inputs are not raw tables.
         base_models: Models applied to inputs before the network (transfer learning), by input
             index. Each network gets a copy with the current weights; frozen layers stay frozen.
-            None for no base models.
+            None if there are no base models.
         optimizer: Name of a Keras optimizer, whose learning rate is the hyperparameter
             ``learning_rate``; or an optimizer or its config, which keeps its learning rate.
-        count_steps: Function for the learning-rate schedule that returns a trial's number of
-            training steps, given its batch size (None for the search's batch size). If
+        count_steps: Function that returns a trial's number of training steps, for the
+            learning-rate schedule, given its batch size (if None, the search's batch size). If
             ``count_steps`` is None, learning rates are constant.
         seed: Seed for wiring the networks. Initial weights come from Keras' global seed, which the
             caller sets before each build.
         jit_compile: As in ``keras.Model.compile``.
-        loss_weights: Weight of each output's loss in the total loss; None for weights of 1.
+        loss_weights: Weight of each output's loss in the total loss; if None, all are 1.
 
     Raises:
         ArgumentError: If an argument is invalid, or the arguments are inconsistent.
@@ -189,7 +189,10 @@ class CerebrosNetworks(Space):
 
     @property
     def gradient_scale(self) -> float:
-        """Factor for the loss's gradient that cancels the label's unit, for raw tables; else 1."""
+        """Factor that makes the loss's gradient independent of the label's unit of measurement.
+
+        It is 1 unless the inputs are raw tables and the single output is a regression.
+        """
         if self._fronts is None or len(self.outputs) > 1 or not self.outputs[0].variance:
             return 1.0
         variance = float(np.mean(self.outputs[0].variance))
@@ -210,7 +213,7 @@ class CerebrosNetworks(Space):
     def serialize(
         self, hp: Any, class_weight: Mapping[int, float] | None = None
     ) -> SerializedNetwork | None:
-        """Serialize the network that :meth:`build` returns, in a sixth of the time.
+        """Serialize the network that :meth:`build` returns, in a sixth of the time of building it.
 
         Return None if the network must be built: if it has base models, dropout (whose seeds are
         part of its state) or embeddings, or if it uses neither single nor double precision.
@@ -413,7 +416,7 @@ def _check_statistics(
 
 
 def _to_identifier(field: str, value: Any) -> Any:
-    """Return a name or config unchanged, and the config of an object that models cannot share."""
+    """Convert an object, which models cannot share, to its config; keep a name or a config."""
     if isinstance(value, str | Mapping):
         return value
     if value is None or isinstance(value, type):
@@ -431,7 +434,7 @@ def _to_identifier(field: str, value: Any) -> Any:
 
 
 def _make(get: Callable[[Any], Any], identifier: Any) -> Any:
-    """Make a new object from a config; return a name unchanged, as ``compile`` resolves it."""
+    """Make a new object from a config; return a name unchanged, because ``compile`` resolves it."""
     return identifier if isinstance(identifier, str) else get(dict(identifier))
 
 

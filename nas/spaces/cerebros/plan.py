@@ -1,4 +1,4 @@
-"""Network plans: immutable, validated on creation, and independent of Keras."""
+"""Network plans ("futures"): immutable, validated on creation, and independent of Keras."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _KINDS = ("input", *_HIDDEN_KINDS, *_OUTPUT_KINDS)
 
 @dataclass(frozen=True)
 class Edge:
-    """Connection from a source to the unit that reads it, which stores the edge.
+    """Connection from a source unit to the unit that reads it; the reader stores the edge.
 
     A unit that reads a source n times has n equal edges.
 
@@ -70,13 +70,13 @@ class OutputFuture:
 
 @dataclass(frozen=True)
 class UnitFuture:
-    """Plan of one unit.
+    """Plan of one unit (an input, a hidden unit or an output) with the edges to its sources.
 
     Attributes:
         level: Level of the unit; 0 for inputs.
         number: Position on the level, starting at 0 on the left.
         kind: ``"input"`` for an input; ``"dense"`` or ``"neuron"`` for a hidden unit; ``"output"``
-            for an output, or ``"merge"`` for one without a Dense layer.
+            for an output with a Dense layer, or ``"merge"`` for an output without one.
         neurons: Width of the Dense layer, or the flattened width of an input; 0 for a ``"merge"``.
         dendrites: Number of dendrites of a ``"neuron"``; 0 for other kinds.
         activation: Name of the Dense layers' Keras activation.
@@ -180,7 +180,7 @@ class NetworkFuture:
             yield from level
 
     def source(self, edge: Edge) -> UnitFuture:
-        """Return the unit that an edge reads."""
+        """Return the source unit of ``edge``."""
         return self.levels[edge.level][edge.unit]
 
     def merged_width(self, unit: UnitFuture) -> int:

@@ -26,7 +26,7 @@ class RandomStream:
         self._generator = random.Random(derive_seed(seed, *names))
 
     def chance(self, probability: float) -> bool:
-        """Return True with the given probability: always from 1 up, and never at 0."""
+        """Return True with the given probability: always if it is at least 1, never if it is 0."""
         return self._generator.random() < probability
 
     def integer(self, low: int, high: int) -> int:

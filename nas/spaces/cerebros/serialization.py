@@ -2,7 +2,7 @@
 
 A program is the JSON form of a network that is sent to workers. Keras needs half a second to build
 a network of hundreds of small layers, mostly to create variables that the driver does not use:
-workers rebuild the network, or train it in another form.
+workers rebuild the network, or train it in a different form.
 """
 
 from __future__ import annotations
@@ -50,12 +50,13 @@ _KEYWORDS: dict[str, dict[str, Any]] = {"BatchNormalization": {"mask": None}}
 
 
 class NetworkTemplate:
-    """The part of a program that is common to all networks of a space.
+    """Part of a program that all networks of a space share.
 
     Args:
         model: Compiled network without hidden units.
         flat: Flat input tensors of the model, which the units read.
-        class_weight: Weight of each class in the training loss, by class index; None for none.
+        class_weight: Weight of each class in the training loss, by class index; None if
+            all classes have weight 1.
 
     Raises:
         TrialError, ArgumentError: If the model cannot be serialized, or a metric is not additive.
@@ -155,7 +156,7 @@ class LayerRecorder:
     def _record(
         self, kind: str, *, name: str, dtype: Any = None, **config: Any
     ) -> Callable[[Any], RecordedTensor]:
-        """Return a function that records a call of a new layer; its seeds are drawn at once."""
+        """Return a function that records a call of a new layer; its seeds are drawn beforehand."""
         policy = str(keras.config.dtype_policy().name if dtype is None else dtype)
         template = _get_template(kind, json.dumps(config, sort_keys=True), policy)
         layer = {**template, "config": {**template["config"], "name": name}, "name": name}

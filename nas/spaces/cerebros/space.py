@@ -74,12 +74,13 @@ class CerebrosSpace:
             decay.
         predecessor_level_connection_affinity_factor_main_rounding_rule: How the number of those
             picks, and of the outputs' extra picks, is rounded: ``"ceil"`` or ``"floor"``.
-        predecessor_level_connection_affinity_factor_decay_main: Multiplier of the main factor for
-            a level ``x`` levels above: a base ``b`` for ``b ** x``, or a function of ``x``.
+        predecessor_level_connection_affinity_factor_decay_main: Multiplier of
+            ``predecessor_level_connection_affinity_factor_main`` for a level ``x`` levels above
+            (closer to the inputs): a base ``b`` for ``b ** x``, or a function of ``x``.
         predecessor_level_connection_affinity_factor_final_to_kminus1: Number of picks that each
             output makes from the last hidden level *in addition* to the main picks, divided by that
             level's number of units. Defaults to 0: the published settings name no value, and with
-            the main factor alone, each output picks every unit of that level seven times on
+            the main picks alone, each output picks every unit of that level seven times on
             average.
         max_consecutive_lateral_connections: Maximum number of lateral edges in a row; see
             :mod:`nas.spaces.cerebros.wiring` for the definition of a row.
@@ -88,7 +89,8 @@ class CerebrosSpace:
         gate_activation: Activation of gated edges.
         p_lateral_connection: Probability that one try makes a lateral edge, before the decay.
         p_lateral_connection_decay: Multiplier of that probability for a unit ``x`` positions to the
-            left: a base ``b`` for ``b ** x``, or a function of ``x``. Products above 1 count as 1.
+            left: a base ``b`` for ``b ** x``, or a function of ``x``. Products above 1 are treated
+            as 1.
         num_lateral_connection_tries_per_unit: Number of tries for each pair of units on a hidden
             level.
         activation: Activation of the hidden units, or several.
@@ -204,7 +206,9 @@ class CerebrosSpace:
         return value if isinstance(value, tuple) else (value,)
 
     def decay_main(self, distance: int) -> float:
-        """Return the multiplier of the main factor for a level ``distance`` levels above.
+        """Return the multiplier of ``predecessor_level_connection_affinity_factor_main``.
+
+        It applies to sources that are ``distance`` levels above the unit (closer to the inputs).
 
         Raises:
             ArgumentError: If a decay function returns a negative or infinite number, or NaN.
@@ -212,7 +216,7 @@ class CerebrosSpace:
         return _compute_decay(_DECAY_MAIN, getattr(self, _DECAY_MAIN), distance)
 
     def decay_lateral(self, distance: int) -> float:
-        """Return the multiplier of the lateral probability for a unit ``distance`` to the left.
+        """Return the multiplier of ``p_lateral_connection`` for a unit ``distance`` positions left.
 
         Raises:
             ArgumentError: If a decay function returns a negative or infinite number, or NaN.

@@ -63,7 +63,7 @@ class ResidualMLPBlock(ak.Block):
             both.
         final_dropout_rate: Dropout rate after the final layers, in [0, 1).
         activation: Name of a Keras activation, or a list of names.
-        name: Name of the block; None for a default name numbered by AutoKeras.
+        name: Name of the block; if None, AutoKeras numbers a default name.
         tunable: Whether to search the hyperparameters; if False, they keep their defaults.
 
     Raises:
@@ -161,7 +161,7 @@ class ResidualMLPBlock(ak.Block):
         return ResidualPlan(tuple(blocks), inter, final, **regularization)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the block's arguments as JSON values."""
+        """Return the block's arguments as a JSON-serializable dict."""
         bounds = {name: list(values) for name, values in (self._bounds | self._choices).items()}
         return {**super().get_config(), **bounds}
 

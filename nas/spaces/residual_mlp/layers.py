@@ -1,4 +1,4 @@
-"""Builder of a plan's layers, all built into Keras, so that Keras alone can load a saved model."""
+"""Builds a plan's layers. All are built-in Keras layers, so Keras alone can load a saved model."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class _LayerBuilder:
     def add_dense(
         self, tensor: Any, widths: Sequence[int], name: str, kind: str = "", rate: float = 0.0
     ) -> Any:
-        """Add Dense layers, each followed by the regularization ``kind`` (``""`` for none)."""
+        """Add Dense layers, each followed by the regularization ``kind`` (none if empty)."""
         name = f"{self.prefix}{name}"
         for number, width in enumerate(widths, 1):
             dense = f"{name}_dense{number}"

@@ -41,9 +41,9 @@ class ResidualMLP:
             a base model that expects color. The channel is then repeated three times.
         base_model: ``keras.Model`` with one input and one output that is applied to the data first,
             such as a pretrained network without its top (transfer learning). It becomes a layer
-            and shares its weights. ``""`` or None for no base model.
+            and shares its weights. If ``""`` or None, there is no base model.
         base_model_input_shape: Shape of one row that the base model expects, if it differs from
-            the data's; images are resized to it. ``""`` or None for the data's shape.
+            the data's; images are resized to it. If ``""`` or None, the shape is the data's.
         flatten_after_base_model: Whether to flatten the output of the base model (or the data,
             if there is no base model) if its rows are not vectors.
         blocks: For each block, a list ``[layers, first width, decrease]``: the number of Dense
@@ -63,8 +63,8 @@ class ResidualMLP:
         activation: Activation of all Dense layers except the output: a name or a Keras function.
         final_dense_layers: Number of units in each Dense layer after the last block.
         number_of_classes: Number of output units. Required for a classification: 1 for two classes,
-            otherwise the number of classes. For a regression, the number of labels; None for 1.
-        final_activation: Activation of the output; None for no activation. ``"default"`` is softmax
+            otherwise the number of classes. For a regression, the number of labels (1 if None).
+        final_activation: Activation of the output; if None, there is none. ``"default"`` is softmax
             for a classification with several output units, sigmoid with one unit, and no activation
             for a regression.
         loss: Keras loss or its name. None selects categorical cross-entropy (one-hot labels) for a

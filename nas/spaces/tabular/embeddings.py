@@ -35,7 +35,7 @@ class NumberEmbedding:
 
 
 def embed_numbers(numbers: Any, count: int, embedding: NumberEmbedding, prefix: str) -> Any:
-    """Embed each number of each row.
+    """Represent each number by ``embedding.size`` values: itself, and a map of its cosines.
 
     Args:
         numbers: Keras tensor of shape ``(rows, count)``.

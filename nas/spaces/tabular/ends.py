@@ -20,7 +20,7 @@ _MANY_NUMBERS = 24
 
 @dataclass(frozen=True)
 class NetworkEnds:
-    """Inputs and outputs of a network; a family builds the layers between them.
+    """Input tensors and output settings of a network, between which a family builds its layers.
 
     Attributes:
         inputs: Keras tensor of each input, a table's matrix of shape ``(rows, width)``.
@@ -42,11 +42,11 @@ class NetworkEnds:
 
     @property
     def frequencies(self) -> int:
-        """Number of cosines per number: 16, or 8 for tables with many numbers to save time."""
+        """Number of cosines that embed a number: 16, or 8 to save time if there are many."""
         return 16 if max(front.numbers for front in self.fronts) <= _MANY_NUMBERS else 8
 
     def embed(self, embedding: NumberEmbedding | None = None) -> Any:
-        """Embed the codes (and the numbers, if ``embedding`` is given), and join all inputs."""
+        """Embed the codes (and the numbers, if ``embedding`` is given); concatenate all inputs."""
         return join(
             [
                 embed_matrix(tensor, front, embedding, f"input{i}")

@@ -19,8 +19,9 @@ def build_linear(hp: Any, ends: NetworkEnds, steps: int, active: bool) -> Any:
     """Build a linear model: one Dense layer per output.
 
     The hyperparameter ``numbers`` chooses whether numeric inputs are smoothly clipped, or unclipped
-    so that the model can extrapolate. Return the model's outputs and optimizer. If not ``active``,
-    only declare its hyperparameters and return None.
+    so that the model can extrapolate. ``ends`` contains the network's inputs and outputs, and
+    ``steps`` is the trial's number of training steps. Return the output tensors and the optimizer.
+    If ``active`` is False, only declare the hyperparameters and return None.
     """
     numbers = hp.Choice("numbers", [PLAIN, CLIPPED], default=PLAIN)
     rate = hp.Float("learning_rate", 3e-3, 0.1, sampling="log", default=0.03)
@@ -35,7 +36,7 @@ def build_linear(hp: Any, ends: NetworkEnds, steps: int, active: bool) -> Any:
 
 
 def _restore_numbers(matrix: Any, layout: MatrixLayout) -> Any:
-    """Undo the smooth clipping like :func:`cerebros_spark.data.table.matrix.restore_numbers`."""
+    """Undo the smooth clipping; see :func:`cerebros_spark.data.table.matrix.restore_numbers`."""
     if not layout.numbers:
         return matrix
     clipped = ops.clip(matrix[:, : layout.numbers], -MOST_RESTORED, MOST_RESTORED)

@@ -39,8 +39,8 @@ class TabularNetworks(Space):
         steps: Number of training steps of a trial.
         batch_size: Rows per training step.
         seed: Seed for wiring Cerebros networks.
-        loss_weights: Weight of each output's loss in the total loss; None for weights of 1.
-        has_weights: Whether there are sample weights or class weights.
+        loss_weights: Weight of each output's loss in the total loss; if None, all are 1.
+        has_weights: Whether there are sample weights or class weights; TabM is then not searched.
 
     Raises:
         ArgumentError: If no family can be trained with the losses of the outputs.
@@ -75,7 +75,7 @@ class TabularNetworks(Space):
 
     @property
     def gradient_scale(self) -> float:
-        """Factor for the loss's gradient that cancels the label's unit of measurement."""
+        """Factor that makes the loss's gradient independent of the label's unit of measurement."""
         return self._cerebros.gradient_scale
 
     @property
@@ -114,7 +114,7 @@ class TabularNetworks(Space):
         return model
 
     def _build_cerebros(self, hp: Any, ends: NetworkEnds, steps: int, active: bool) -> Any:
-        """Build a Cerebros network like the other families (see :mod:`nas.spaces.cerebros`)."""
+        """Build a Cerebros network, with the arguments and results of the other builders."""
         with hp.name_scope("cerebros"):
             rate = hp.Float("rate", 1e-3, 1e-2, sampling="log", default=5e-3)
             decay = hp.Float("weight_decay", 1e-4, 0.1, sampling="log", default=1e-2)

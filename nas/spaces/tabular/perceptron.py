@@ -14,8 +14,9 @@ from nas.spaces.tabular.training import make_warm_adamw
 def build_perceptron(hp: Any, ends: NetworkEnds, steps: int, active: bool) -> Any:
     """Build a perceptron with embedded numbers.
 
-    Return its outputs and optimizer. If not ``active``, only declare its hyperparameters and return
-    None.
+    ``ends`` contains the network's inputs and outputs, and ``steps`` is the trial's number of
+    training steps. Return the output tensors and the optimizer. If ``active`` is False, only
+    declare the hyperparameters and return None.
     """
     blocks = hp.Int("blocks", 1, 4, default=2)
     width = hp.Choice("width", [128, 256, 384], default=256)

@@ -1,8 +1,8 @@
 """Strong configurations of every family for tables, with which a search begins.
 
-A few configurations that complement each other are better than equally many random ones (Salinas
-and Erickson, "TabRepo", arXiv 2311.02971). The first of each family has the defaults of the
-family's authors; the second RealMLP configuration is from AutoGluon's portfolio.
+A few configurations that complement each other are better than the same number of random ones
+(Salinas and Erickson, "TabRepo", arXiv 2311.02971). The first of each family has the defaults of
+the family's authors; the second RealMLP configuration is from AutoGluon's portfolio.
 """
 
 from __future__ import annotations

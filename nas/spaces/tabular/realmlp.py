@@ -49,11 +49,12 @@ class RealMLPValues:
 
 
 def build_realmlp(hp: Any, ends: NetworkEnds, steps: int, active: bool) -> Any:
-    """Build RealMLP with the search space of TabArena (table C.1 of the paper).
+    """Build RealMLP with the search space of TabArena (arXiv 2407.04491, table C.1).
 
     Hyperparameters that change the traced training step have few values, so that trials share
-    traces. Return the outputs and the optimizer. If not ``active``, only declare the
-    hyperparameters and return None.
+    traces. ``ends`` contains the network's inputs and outputs, and ``steps`` is the trial's number
+    of training steps. Return the output tensors and the optimizer. If ``active`` is False, only
+    declare the hyperparameters and return None.
     """
     values = RealMLPValues(
         hidden_layers=hp.Int("hidden_layers", 2, 4, default=3),
@@ -110,8 +111,8 @@ def build_body(matrix: Any, layout: MatrixLayout, values: RealMLPValues, prefix:
 def dense(tensor: Any, units: int, factor: float, name: str, *, zeros: bool = False) -> Any:
     """Apply a Dense layer whose training steps do not depend on the number of its inputs.
 
-    The layer is ``W·x / sqrt(inputs) + b`` with weights of initial variance 1 (section 3 of the
-    paper, "NTK parametrization").
+    The layer is ``W·x / sqrt(inputs) + b`` with weights of initial variance 1 ("NTK
+    parametrization", arXiv 2407.04491, section 3).
 
     Args:
         tensor: Keras tensor of shape ``(rows, inputs)``.
@@ -148,6 +149,6 @@ def _scale(tensor: Any, factor: float, start: float, name: str) -> Any:
 
 
 def _activate(tensor: Any, activation: str, name: str) -> Any:
-    """Apply ``x + α·(f(x) - x)`` with a trained α for each unit (appendix A.1 of the paper)."""
+    """Apply ``x + a * (f(x) - x)``, where f is ``activation`` and a is trainable for each unit."""
     change = layers.Activation(activation)(tensor) - tensor
     return tensor + _scale(change, _ACTIVATION_FACTOR, 1.0, name)

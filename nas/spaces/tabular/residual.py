@@ -13,8 +13,9 @@ from nas.spaces.tabular.training import make_warm_adamw
 def build_residual(hp: Any, ends: NetworkEnds, steps: int, active: bool) -> Any:
     """Build a residual perceptron.
 
-    Return its outputs and optimizer. If not ``active``, only declare its hyperparameters and return
-    None.
+    ``ends`` contains the network's inputs and outputs, and ``steps`` is the trial's number of
+    training steps. Return the output tensors and the optimizer. If ``active`` is False, only
+    declare the hyperparameters and return None.
     """
     blocks = hp.Int("blocks", 1, 4, default=2)
     width = hp.Choice("width", [64, 128, 256], default=128)

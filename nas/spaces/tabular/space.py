@@ -43,5 +43,5 @@ class TabularSpace:
         object.__setattr__(self, "families", families)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments as JSON values."""
+        """Return the arguments as a JSON-serializable dict."""
         return {"families": list(self.families)}

@@ -51,8 +51,9 @@ class TabMValues:
 def build_tabm(hp: Any, ends: NetworkEnds, steps: int, active: bool) -> Any:
     """Build TabM.
 
-    Return its outputs and optimizer. If not ``active``, only declare its hyperparameters and return
-    None.
+    ``ends`` contains the network's inputs and outputs, and ``steps`` is the trial's number of
+    training steps. Return the output tensors and the optimizer. If ``active`` is False, only
+    declare the hyperparameters and return None.
     """
     values = TabMValues(
         blocks=hp.Int("blocks", 1, 4, default=2),

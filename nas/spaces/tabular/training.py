@@ -33,7 +33,7 @@ def make_warm_adamw(rate: float, steps: int, decay: float, warm_up: float = _WAR
         rate: Maximum learning rate.
         steps: Number of training steps of the trial.
         decay: Weight decay.
-        warm_up: Fraction of the steps in which the rate rises. Over the others, it falls by a half
+        warm_up: Fraction of the steps in which the rate rises. Over the rest, it falls by a half
             cosine.
     """
     return make_adamw(WarmCosine(rate, steps, warm_up), 0.99, decay)

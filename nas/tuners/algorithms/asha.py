@@ -3,7 +3,7 @@
 Li, Jamieson, Rostamizadeh, Gonina, Ben-Tzur, Hardt, Recht and Talwalkar, "A System for Massively
 Parallel Hyperparameter Tuning", MLSys 2020, section 3; in the variant that stops trials instead of
 promoting them (Klein, Tiao, Lienart, Archambeau and Seeger, "Model-based Asynchronous
-Hyperparameter and Neural Architecture Search", 2020), so that no trial is held.
+Hyperparameter and Neural Architecture Search", 2020), so that no trial is paused.
 """
 
 from __future__ import annotations

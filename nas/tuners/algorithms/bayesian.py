@@ -38,7 +38,7 @@ class BayesianTuner(BaseTuner):
     A random forest fitted to all trials predicts the score of a candidate. The tuner proposes the
     candidate with the lowest lower confidence bound: the mean of the trees minus ``kappa`` times
     their standard deviation. (Scores are minimized; a maximized objective is negated.) Failed
-    trials count as the worst score. Any number of trials may be in flight.
+    trials are given the worst score. Any number of trials may be in flight.
 
     Args:
         kappa: Weight of the standard deviation, at least 0; larger values explore more.

@@ -34,7 +34,7 @@ class DeepHyperTuner(BaseTuner):
 
     Every proposal comes from a new DeepHyper search that receives all trials so far. The proposal
     therefore depends only on these trials and the seed, and can use all hyperparameters declared so
-    far. Failed trials and trials in flight count as having the worst score.
+    far. Failed trials and trials in flight are given the worst score.
 
     Args:
         surrogate: DeepHyper's name for the surrogate: ``"ET"`` (extremely randomized trees),

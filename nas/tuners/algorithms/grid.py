@@ -19,7 +19,7 @@ class GridTuner(BaseTuner):
 
     If a network declares a new hyperparameter, the search restarts on the larger grid and skips
     combinations already tried. The network of an earlier trial was built with the default of the
-    new hyperparameter, so the trial counts as the combination with that default.
+    new hyperparameter, so the trial is treated as the combination with that default.
 
     Args:
         points: Number of values of a Float without a step, and maximum number of values of an Int

@@ -1,9 +1,9 @@
 """Hyperband: brackets of successive halving, from many short trials to few long ones.
 
 Li, Jamieson, DeSalvo, Rostamizadeh and Talwalkar, "Hyperband: A Novel Bandit-Based Approach to
-Hyperparameter Optimization", JMLR 2018, section 3. The trials of a bracket are held at a rung until
-all of them have reached it; then the best continue from their model states. The next bracket starts
-in the meantime, so that no worker is idle.
+Hyperparameter Optimization", JMLR 2018, section 3. The trials of a bracket are paused at a
+rung (a number of epochs) until all of them have reached it; then the best continue from their model
+states. The next bracket starts in the meantime, so that no worker is idle.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _Bracket:
 
 
 class HyperbandTuner(RandomTuner):
-    """Tuner that holds random candidates at rungs and continues the best of them.
+    """Tuner that pauses random candidates at rungs and continues the best of them.
 
     Args:
         max_epochs: Number of epochs of a trial that is never stopped early. If the tuner is given
@@ -96,13 +96,13 @@ class HyperbandTuner(RandomTuner):
         return proposal
 
     def extend(self, max_trials: int | None) -> None:
-        """Set the maximum number of trials to ``max_trials``; None for no limit."""
+        """Set the maximum number of trials to ``max_trials``; if None, there is no limit."""
         super().extend(max_trials)
         if self._next is Pause.DONE:
             self._next = None
 
     def observe(self, trial_id: str, epoch: int, logs: dict[str, float]) -> Verdicts:
-        """Record an epoch, and hold the trial at a rung until its whole bracket has reached it."""
+        """Record an epoch, and pause the trial at a rung until its whole bracket has reached it."""
         super().observe(trial_id, epoch, logs)
         bracket = self._brackets[trial_id]
         if epoch + 1 < bracket.rungs[bracket.rung]:
@@ -131,7 +131,7 @@ class HyperbandTuner(RandomTuner):
         return _Bracket(size, tuple(max(1, self._max_epochs // share) for share in shares))
 
     def _decide(self, bracket: _Bracket) -> Verdicts:
-        """Return the verdicts on held trials that can be decided now."""
+        """Return the verdicts that can already be made on paused trials."""
         verdicts = dict(self._halve(bracket))
         if not self._running and self._open is not None and self._next is None:
             # No trial is running. If there are no more candidates, the open bracket is complete.

@@ -34,8 +34,8 @@ class OracleTuner(Tuner):
         oracle: Oracle that has run no trials yet; the tuner uses a copy. If it has no seed,
             KerasTuner draws one, and the run cannot be resumed, because a different seed would then
             be drawn.
-        objective: Objective that replaces the oracle's; None to keep the oracle's.
-        max_trials: Maximum number of trials, instead of the oracle's; None to keep the oracle's.
+        objective: Objective that replaces the oracle's; if None, that one is kept.
+        max_trials: Maximum number of trials that replaces the oracle's; if None, that one is kept.
 
     Raises:
         ArgumentError: If the oracle has been used, cannot be copied, or does not have exactly one
@@ -78,7 +78,10 @@ class OracleTuner(Tuner):
         return self._oracle.get_space()
 
     def learn(self, hyperparameters: Any) -> None:
-        """Add a network's hyperparameters; raise ArgumentError if the oracle rejects them."""
+        """Add a network's hyperparameters to the oracle's search space.
+
+        Raise ArgumentError if the oracle rejects them.
+        """
         new = keras_tuner.HyperParameters()
         new.merge([hp for hp in hyperparameters.space if hp.name not in self._declared])
         try:
@@ -121,7 +124,7 @@ class OracleTuner(Tuner):
         return proposal
 
     def extend(self, max_trials: int | None) -> None:
-        """Set the maximum number of trials to ``max_trials``; None for no limit."""
+        """Set the maximum number of trials to ``max_trials``; if None, there is no limit."""
         self._oracle.max_trials = max_trials
         self._done = False
 
@@ -134,7 +137,7 @@ class OracleTuner(Tuner):
         return {trial_id: trial.status != keras_tuner.engine.trial.TrialStatus.STOPPED}
 
     def conclude(self, trial_id: str, status: Status) -> Verdicts:
-        """Report the end of a trial to the oracle; no held trials are released."""
+        """Report the end of a trial to the oracle, and return no verdicts."""
         trial = self._oracle.trials[trial_id]
         hyperparameters = self._proposals.pop(trial_id).hyperparameters
         self.learn(hyperparameters)
@@ -161,7 +164,10 @@ class OracleTuner(Tuner):
 
 
 def get_oracle_objective(oracle: keras_tuner.Oracle) -> keras_tuner.Objective | None:
-    """Return an oracle's objective, None if it has none; raise ArgumentError if it has several."""
+    """Return an oracle's objective, or None if there is none.
+
+    Raise ArgumentError if the oracle has several objectives.
+    """
     objective = oracle.objective
     objectives = getattr(objective, "objectives", None)
     if objectives is not None:

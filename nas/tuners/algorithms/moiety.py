@@ -74,7 +74,7 @@ class MoietyTuner(Tuner):
         return {trial_id: True}
 
     def conclude(self, trial_id: str, status: Status) -> Verdicts:
-        """Do nothing, because proposals do not depend on results."""
+        """Return no verdicts, because proposals do not depend on results."""
         return {}
 
     def get_config(self) -> dict[str, Any]:

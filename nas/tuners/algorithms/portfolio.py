@@ -1,4 +1,4 @@
-"""Portfolio search: known strong configurations first, then changes of the best and random ones.
+"""Portfolio search: strong configurations first, then mutations and random configurations.
 
 The strong configurations are the points of the space (:attr:`nas.spaces.base.Space.points`), as in
 Salinas and Erickson, "TabRepo" (arXiv 2311.02971). A later proposal either mutates one of the best
@@ -47,7 +47,7 @@ class PortfolioTuner(BaseTuner):
         self._exploration = check_real("exploration", exploration, 0, 1)
 
     def choose(self, number: int) -> Values | None:
-        """Choose the next new strong point; after the last, mutate a good trial or draw values.
+        """Choose the next untried strong point; if all are tried, mutate or draw random values.
 
         Return None if no new values are left.
         """

@@ -100,6 +100,6 @@ class GroupConfig:
     dropout: float  # dropout rate; 0 if there is no dropout
     merge: str  # FOLDED, COPIES or SUMS
     dtype: str  # dtype of the weights and the computation
-    compiled: str  # JSON of the compile configuration, without a constant learning rate
+    compiled: str  # JSON of the compile configuration, without values of the learning rate
     class_weight: str  # JSON of the class weights
     gradient_scale: float = 1.0  # constant by which the gradient of the loss is multiplied

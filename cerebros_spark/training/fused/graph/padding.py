@@ -1,4 +1,4 @@
-"""Padded shapes, and the positions of each network's weights in them.
+"""Sizes to which the networks of a group are padded, and the positions of each network's weights.
 
 The package docstring of :mod:`cerebros_spark.training.fused` defines copies, rows, planes, slots
 and grids.
@@ -25,8 +25,9 @@ class Grid(NamedTuple):
         units: Number of units.
         neurons: Number of neurons per unit.
         first_neuron: Index of the grid's first neuron among all neurons; hidden units come first.
-        planes: Number of slots in each plane. With ``FOLDED``, planes cover all units of the grid;
-            otherwise they cover one unit.
+        planes: Number of slots (weight positions per neuron) in each plane. The first plane is for
+            the first time that a unit reads a feature, the second for the second time, and so on.
+            With ``FOLDED``, planes cover all units of the grid; otherwise they cover one unit.
         slots: Total number of slots of all units.
     """
 
@@ -113,7 +114,7 @@ class PaddedShape:
     def __or__(self, other: PaddedShape) -> PaddedShape:
         """Return the smallest padded shape that covers both shapes.
 
-        Their inputs and outputs must be equal.
+        The inputs and outputs of the two shapes must be equal.
         """
         return dataclasses.replace(
             self,
@@ -125,7 +126,7 @@ class PaddedShape:
         )
 
     def with_margin(self) -> PaddedShape:
-        """Return a copy of this shape with larger planes, so that more networks fit into it."""
+        """Return a copy of this shape with additional slots, so that more networks fit into it."""
         enlarge = _widen if self.merge == SUMS else _widen_and_add
         return dataclasses.replace(
             self, planes=enlarge(self.planes), output_planes=enlarge(self.output_planes)
@@ -134,7 +135,7 @@ class PaddedShape:
 
 @dataclass(frozen=True)
 class Placement:
-    """Slots of a network's weights in a grid, and the arrays that encode the grid's wiring."""
+    """Slots (positions) of a network's weights in a grid, and arrays that encode the wiring."""
 
     slots: np.ndarray  # (copies,) int64, or (sums,) with SUMS: slot of each, unit by unit
     row_of: np.ndarray  # this and the following fields are those of the classes in wiring.py
@@ -145,7 +146,10 @@ class Placement:
 
 
 def place_units(shape: PaddedShape, network: Network) -> tuple[Placement, Placement]:
-    """Place the network's hidden units, then its output units, in a shape into which it fits."""
+    """Return the placement of a network's hidden units, and that of its output units.
+
+    The network must fit into ``shape``.
+    """
     place = _place_folded if shape.merge == FOLDED else _place_merged
     hidden, outputs = shape.grids
     return (
@@ -200,9 +204,9 @@ def _mark(slots: np.ndarray, size: int) -> np.ndarray:
 
 
 def _assign_sum_rows(network: Network, unit: Unit) -> np.ndarray:
-    """Return the row ``(copies,)`` to which each source feature that a unit reads is added.
+    """Return, for each feature that a unit reads, the index of its sum, ``(copies,)``.
 
-    Sources of equal width are added up, and so share rows.
+    Sources of equal width are added elementwise, so they share their sums.
     """
     first: dict[int, int] = {}
     rows = []
@@ -218,9 +222,10 @@ def _get_starts(planes: Sequence[int]) -> np.ndarray:
 
 
 def _number_copies(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the row of each copy, and its index among the row's copies; both ``(copies,)``.
+    """Return the row of each copy, and its index among that row's copies; both ``(copies,)``.
 
-    ``features (copies,)`` holds the feature that each copy reads.
+    A row consists of the copies with equal values in ``features (copies,)``. Rows are numbered by
+    decreasing number of copies.
     """
     unique, inverse, counts = np.unique(features, return_inverse=True, return_counts=True)
     row = np.empty(len(unique), np.int64)
@@ -234,10 +239,10 @@ def _number_copies(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _Reads(NamedTuple):
-    """Reading unit and source feature of each copy, unit by unit in merging order."""
+    """Features that units read, one entry per copy, unit by unit in the order of merging."""
 
-    units: np.ndarray  # (copies,) int64
-    features: np.ndarray  # (copies,) int64
+    units: np.ndarray  # (copies,) int64: the unit that reads
+    features: np.ndarray  # (copies,) int64: the feature that it reads
 
 
 def _list_reads(shape: PaddedShape, network: Network, units: Sequence[Unit]) -> _Reads:
@@ -261,7 +266,7 @@ def _list_reads(shape: PaddedShape, network: Network, units: Sequence[Unit]) -> 
 
 
 def _count_planes(shape: PaddedShape, network: Network, units: Sequence[Unit]) -> tuple[int, ...]:
-    """Return the number of slots in each plane that the units need."""
+    """Return the number of slots that the units need in each plane."""
     if shape.merge == SUMS:
         return (max(map(network.merged_width, units)),)
     if shape.merge == FOLDED:
@@ -284,12 +289,15 @@ def _take_maximum(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ..
 
 
 def _widen_and_add(planes: Sequence[int]) -> tuple[int, ...]:
-    """Add a quarter more planes, and widen all planes."""
+    """Append a quarter more planes, at least one, and enlarge all planes by :func:`_widen`."""
     return _widen([*planes, *[max(planes[-1] // 4, 1)] * max(len(planes) // 4, 1)])
 
 
 def _widen(planes: Sequence[int]) -> tuple[int, ...]:
-    """Widen planes by a quarter, rounding up so that similar shapes become equal."""
+    """Increase each plane's size by a quarter, and round up to a coarse grid.
+
+    Networks of similar size then get the same padded shape.
+    """
     widened: list[int] = []
     for plane in planes:
         step = max(16, 2 ** (int(plane).bit_length() - 3))

@@ -38,7 +38,7 @@ _NORMALIZATION_EXTRAS = (
 
 
 class NotFusableError(Exception):
-    """Error for a trial's program that cannot be fused; the message is the reason."""
+    """Error raised if fused training does not support a trial's program; the message says why."""
 
 
 def _require(condition: Any, reason: str) -> None:
@@ -153,7 +153,10 @@ class _Parser:
             chain.append(readers[0])
 
     def _find_output(self, name: str) -> tuple[str, Mapping[str, Any] | None]:
-        """Return an output's Dense layer, and the configuration of its Rescaling layer or None."""
+        """Return the name of an output's Dense layer, and its Rescaling layer's configuration.
+
+        The configuration is None if there is no Rescaling layer.
+        """
         scaling = None
         if self._kinds[name] == "Rescaling":
             scaling, name = self._configs[name], self._get_only_source(name)
@@ -161,7 +164,7 @@ class _Parser:
         return name, scaling
 
     def _locate(self, name: str, outputs: Sequence[str]) -> None:
-        """Store a Dense layer's level and position, found from its name or from ``outputs``."""
+        """Store a Dense layer's level and position, from its name or its index in ``outputs``."""
         match = _UNIT_NAME.search(name)
         if name in outputs:
             self._positions[name] = -1, outputs.index(name)
@@ -328,7 +331,8 @@ class _Parser:
 def _remove_learning_rate(compiled: Mapping[str, Any]) -> dict[str, Any]:
     """Return a compile configuration without the values of its learning rate.
 
-    A constant rate is part of the model state, and a schedule is evaluated for each network.
+    A constant rate is part of the model state, and a schedule is evaluated for each network. So
+    trials that differ only in these values can train together.
     """
     optimizer = dict(compiled["optimizer"])
     config = dict(optimizer["config"])

@@ -50,7 +50,7 @@ class Wiring(NamedTuple):
 
 
 def encode_wiring(placements: Sequence[Placement], units: int, merge: str) -> np.ndarray:
-    """Encode a wiring as one vector ``(size,) int32``, which a compiled call takes as argument.
+    """Encode a wiring as one vector ``(size,) int32``, which compiled calls take as an argument.
 
     ``placements`` are those of the hidden and output grids, ``units`` is the number of hidden
     units, and ``merge`` is ``FOLDED``, ``COPIES`` or ``SUMS``.

@@ -1,4 +1,4 @@
-"""Training and inference of networks whose units fold a feature's copies into one weight."""
+"""Training and inference of networks whose units have a single effective weight per feature."""
 
 from __future__ import annotations
 
@@ -38,6 +38,8 @@ class _Prepared:
 class FoldedNetwork:
     """Forward and backward passes of ``FOLDED`` networks.
 
+    If a unit reads a feature several times, the weights of these copies add up to one weight.
+
     All floating-point tensors have the group's dtype. ``elementwise.Tensors`` documents the names
     and shapes of the weights and moving statistics.
     """
@@ -71,9 +73,10 @@ class FoldedNetwork:
                 no dropout.
 
         Returns:
-            The raw outputs ``(outputs, width, batch)``, the moments ``(2, moments)``, and the
-            backward pass. The backward pass is a function that takes the gradient with respect to
-            the raw outputs, and returns a dict with the gradient with respect to each weight.
+            The raw outputs ``(outputs, width, batch)``, the features' means and variances
+            ``(2, moments)``, and the backward pass. The backward pass is a function that takes the
+            gradient with respect to the raw outputs, and returns a dict with the gradient with
+            respect to each weight.
         """
         normalization: Normalization = NoNormalization()
         if self._config.normalization is not None:
@@ -96,7 +99,10 @@ class FoldedNetwork:
         return self._split_outputs(raw), result.features.moments, backward
 
     def fold(self, weights: Tensors, moving: Tensors, prepared: _Prepared) -> FoldedWeights:
-        """Return the folded weights for inference, which include the moving statistics."""
+        """Return the folded weights for inference, with batch normalization folded in.
+
+        ``weights`` and ``moving`` have the names and shapes of ``elementwise.Tensors``.
+        """
         return _fold(fold_moving_statistics(weights, moving, self._config.normalization), prepared)
 
     def infer(self, folded: FoldedWeights, prepared: _Prepared, x: Any) -> Any:
@@ -119,8 +125,8 @@ class FoldedNetwork:
         Args:
             moving: Moving statistics before the steps, by name.
             wiring: Decoded wiring of the network.
-            added: Weighted sum of all steps' moments, ``(2, moments)``. The weights decay, so the
-                last step has the largest.
+            added: Weighted sum of all steps' means and variances, ``(2, moments)``. The weights
+                decay, so the last step has the largest.
             left: Factor by which the steps reduce the previous statistics, ``()``.
         """
         after = {}

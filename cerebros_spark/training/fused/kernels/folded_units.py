@@ -131,7 +131,10 @@ class FoldedUnits:
         return tf.concat([by_row, tf.transpose(gradient)], axis=1)
 
     def _activate(self, sums: Any) -> tuple[Any, Any]:
-        """Return features and slopes, both ``(unit features, batch)``, of ``sums (n, batch)``."""
+        """Return the features of weighted sums ``(n, batch)``, and their derivatives.
+
+        Both are ``(unit features, batch)``.
+        """
         activated, slope = self._activation(sums)
         if not self._shape.gated:
             return activated, slope

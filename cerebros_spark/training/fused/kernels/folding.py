@@ -19,7 +19,7 @@ from cerebros_spark.training.fused.graph.wiring import FoldedWires
 
 
 class CopyWeights(NamedTuple):
-    """Unfolded weights of all copies in a grid, or the gradients with respect to them."""
+    """Weights of all slots in a grid before folding, or the gradients with respect to them."""
 
     kernel: Any  # (n, slots)
     gamma: Any  # (slots,)
@@ -54,7 +54,7 @@ class Folding:
         self.size = zero + 1
 
     def fold(self, copies: CopyWeights) -> Any:
-        """Fold the weights into a vector ``(size,)``: weights of all rows, biases, and a zero."""
+        """Fold weights into a vector ``(size,)``: the rows' weights, the biases, and a zero."""
         factors = tf.stack([copies.gamma, copies.beta])[:, None]
         scaled, shifted = tf.unstack(_sum_planes(copies.kernel * factors, self._planes))
         # A product adds up the rows of each unit faster than a scatter, and twice as fast if its
@@ -85,10 +85,11 @@ class Folding:
 
 @dataclass(frozen=True)
 class WeightIndices:
-    """Indices of the folded weights, in the orders that both passes need; all ``int32``.
+    """Indices of the folded weights, in the orders that the forward and backward passes need.
 
     Gathering a matrix in transposed order is several times faster than multiplying by a transposed
-    matrix. ``neurons`` is the total number of neurons, padded to a multiple of ``n``.
+    matrix. ``neurons`` is the total number of neurons, padded to a multiple of ``n``. All indices
+    are ``int32``.
     """
 
     units: Any  # (units, n, features): weights of all features in each hidden unit

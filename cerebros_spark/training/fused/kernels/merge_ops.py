@@ -1,4 +1,8 @@
-"""Forward and backward passes that merge source features into a unit's input rows."""
+"""Operations that merge features into a unit's inputs, with gradients written by hand.
+
+In tensor shapes, ``rows`` is the number of a unit's merged inputs, and ``batch`` the number of data
+rows.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,13 @@ from cerebros_spark.training.fused.graph.wiring import CopyWires, SumWires
 
 
 class GatherMerge:
-    """Merging for ``COPIES`` networks, in which each row of a unit is one feature."""
+    """Merging for ``COPIES`` networks, in which each merged input of a unit is one feature."""
 
     def __init__(self, wires: CopyWires) -> None:
         self._wires = wires
 
     def forward(self, unit: Any, features: Any) -> Any:
-        """Return the rows ``(rows, batch)`` of a unit, merged from ``features (features, batch)``.
+        """Merge ``features (features, batch)``; return a unit's inputs, ``(rows, batch)``.
 
         ``unit`` is the unit's index among the hidden units or among the output units.
         """
@@ -25,13 +29,16 @@ class GatherMerge:
     def backward(self, unit: Any, gradient: Any) -> Any:
         """Return the gradient with respect to the features, ``(features, batch)``.
 
-        ``gradient (rows, batch)`` is the gradient with respect to the rows of the unit.
+        ``gradient (rows, batch)`` is the gradient with respect to the unit's merged inputs.
         """
         return tf.gather(tf.pad(gradient, [[0, 1], [0, 0]]), self._wires.row_of[unit])
 
 
 class SumMerge:
-    """Merging for ``SUMS`` networks, in which each of a unit's ``rows`` is a sum of features."""
+    """Merging for ``SUMS`` networks, in which each merged input of a unit is a sum of features.
+
+    ``rows`` is the number of merged inputs per unit.
+    """
 
     def __init__(self, wires: SumWires, rows: int, dtype: Any) -> None:
         counts = tf.cast(wires.counts, dtype)[..., None]
@@ -40,7 +47,7 @@ class SumMerge:
         self._forward = tf.transpose(self._backward, (0, 2, 1))
 
     def forward(self, unit: Any, features: Any) -> Any:
-        """Return the rows ``(rows, batch)`` of a unit, merged from ``features (features, batch)``.
+        """Merge ``features (features, batch)``; return a unit's inputs, ``(rows, batch)``.
 
         ``unit`` is the unit's index among the hidden units or among the output units.
         """
@@ -49,7 +56,7 @@ class SumMerge:
     def backward(self, unit: Any, gradient: Any) -> Any:
         """Return the gradient with respect to the features, ``(features, batch)``.
 
-        ``gradient (rows, batch)`` is the gradient with respect to the rows of the unit.
+        ``gradient (rows, batch)`` is the gradient with respect to the unit's merged inputs.
         """
         return tf.matmul(self._backward[unit], gradient)
 

@@ -33,7 +33,7 @@ class _Prepared(NamedTuple):
 
 
 class MergedNetwork:
-    """Forward and backward passes of ``COPIES`` and ``SUMS`` networks.
+    """Forward and backward passes of ``COPIES`` networks (dropout) and ``SUMS`` networks (Add).
 
     Arguments, shapes and dtypes are those of :class:`~.folded_network.FoldedNetwork`.
     """
@@ -67,9 +67,10 @@ class MergedNetwork:
                 no dropout.
 
         Returns:
-            The raw outputs ``(outputs, width, batch)``, the moments ``(2, moments)``, and the
-            backward pass: a function from the gradient with respect to the raw outputs to a dict
-            with the gradient with respect to each weight.
+            The raw outputs ``(outputs, width, batch)``, the rows' means and variances
+            ``(2, moments)``, and the backward pass. The backward pass is a function that takes the
+            gradient with respect to the raw outputs, and returns a dict with the gradient with
+            respect to each weight.
         """
         config, count = self._config, prepared.units
         normalization: Normalization = NoNormalization()
@@ -96,7 +97,11 @@ class MergedNetwork:
         return raw, tf.concat(moments, axis=1), backward
 
     def fold(self, weights: Tensors, moving: Tensors, prepared: _Prepared) -> list[UnitWeights]:
-        """Return the hidden and output weights for inference, summed over each row's copies."""
+        """Return the hidden units' and the output units' weights for inference.
+
+        Batch normalization is folded into the weights, and the weights of each row's copies are
+        added up. ``weights`` and ``moving`` have the names and shapes of ``elementwise.Tensors``.
+        """
         folded = fold_moving_statistics(weights, moving, self._config.normalization)
         # Nothing is dropped in inference, so the copies of a feature act as one weight.
         return [
@@ -119,8 +124,9 @@ class MergedNetwork:
     ) -> dict[str, Any]:
         """Return the moving statistics after the steps of a call, each ``(slots,)``.
 
-        ``added (2, moments)`` is the decayed sum of all steps' moments, and ``left ()`` is the
-        factor by which the steps reduce the previous statistics.
+        ``moving`` holds the statistics before the steps, by name. ``added (2, moments)`` is the
+        decayed sum of all steps' means and variances, and ``left ()`` is the factor by which the
+        steps reduce the previous statistics. ``wiring`` is not used.
         """
         after, (hidden, outputs) = {}, self._shape.grids
         hidden_rows = hidden.units * hidden.planes[0]

@@ -1,7 +1,8 @@
 """Forward and backward passes of a merged network's units.
 
-A unit merges features into rows, normalizes the rows, and copies them to slots. Dropout sets some
-slots to 0, and the kernel is applied to the slots. A loop runs the hidden units one by one.
+A unit merges features into rows, which here are the unit's inputs, not rows of data. It normalizes
+the rows and copies them to slots. Dropout sets some slots to 0, and the kernel is applied to the
+slots. A loop runs the hidden units one by one.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class ForwardResult(NamedTuple):
 
     Attributes:
         features: Features, ``(features, batch)``: inputs first, then hidden units.
-        rows: Normalized rows of each hidden unit, ``(units, rows, batch)``.
+        rows: Normalized rows (merged inputs) of each hidden unit, ``(units, rows, batch)``.
         moments: Means and variances of these rows, ``(units, 2, rows)``.
         slopes: Derivatives of the hidden units' features with respect to their weighted sums,
             ``(units, unit features, batch)``.
@@ -233,7 +234,7 @@ class MergedUnits:
 
 
 def sum_copies(weights: UnitWeights, planes: Sequence[int]) -> UnitWeights:
-    """Return the weights summed over each row's slots, with rows in place of slots.
+    """Add up the weights of each row's copies; return weights with rows instead of slots.
 
     ``planes`` holds the number of slots in each plane.
     """
