@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from cerebros_spark.core.errors import StoreError
 from cerebros_spark.data.manifest import Column, ShardFile
 from cerebros_spark.data.table.batch import pick_columns
-from cerebros_spark.data.table.fields import encode_fields
+from cerebros_spark.data.table.encode_fields import encode_fields
 from cerebros_spark.data.table.schema import TableSchema
 from cerebros_spark.storage.store import Store
 

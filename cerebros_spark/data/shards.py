@@ -23,7 +23,7 @@ from cerebros_spark.data import catalog
 from cerebros_spark.data.layout import input_dtype
 from cerebros_spark.data.manifest import Column, Layout, Manifest, Shard
 from cerebros_spark.data.readers import Reader, open_reader
-from cerebros_spark.data.table.matrix import fill_matrix
+from cerebros_spark.data.table.encode_matrix import fill_matrix
 from cerebros_spark.data.table.schema import TableSchema
 from cerebros_spark.storage.local import LocalStore
 from cerebros_spark.storage.store import Store

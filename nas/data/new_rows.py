@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 from cerebros_spark.core.errors import ArgumentError, DataError
 from cerebros_spark.data.table.arrow_table import ArrowTable
 from cerebros_spark.data.table.batch import NO_CATEGORY
-from cerebros_spark.data.table.fields import encode_fields
-from cerebros_spark.data.table.matrix import encode_matrix
+from cerebros_spark.data.table.encode_fields import encode_fields
+from cerebros_spark.data.table.encode_matrix import encode_matrix
 from cerebros_spark.data.table.schema import (
     CategoryColumn,
     DatetimeColumn,

@@ -15,7 +15,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from cerebros_spark.core.types import Phase
-from cerebros_spark.data.table.matrix import restore_numbers
+from cerebros_spark.data.table.encode_matrix import restore_numbers
 from cerebros_spark.data.table.schema import MatrixLayout
 from nas.ensemble.rows import FoldRows
 

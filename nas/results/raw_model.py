@@ -1,7 +1,7 @@
 """Keras models that take a table's raw columns and consist of built-in layers and operations only.
 
-They compute the same values as :mod:`cerebros_spark.data.table.fields` and
-:mod:`cerebros_spark.data.table.matrix`, in the same precision.
+They compute the same values as :mod:`cerebros_spark.data.table.encode_fields` and
+:mod:`cerebros_spark.data.table.encode_matrix`, in the same precision.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from keras import layers, ops
 from cerebros_spark.data.manifest import Layout
 from cerebros_spark.data.table.batch import MISSING_INTEGER, NO_CATEGORY
 from cerebros_spark.data.table.calendar import CYCLES, DAY, ELAPSED, HOUR, SIZES, WEEKDAY, YEAR
-from cerebros_spark.data.table.fields import GREATEST, LARGEST
+from cerebros_spark.data.table.encode_fields import GREATEST, LARGEST
+from cerebros_spark.data.table.encode_matrix import CLIP, TURN
 from cerebros_spark.data.table.hashing import HASH_KEY
-from cerebros_spark.data.table.matrix import CLIP, TURN
 from cerebros_spark.data.table.schema import (
     EMBEDDED,
     FIRST_CODE,

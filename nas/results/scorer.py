@@ -26,9 +26,9 @@ from cerebros_spark.core.types import MetricVariables
 from cerebros_spark.data.manifest import Layout
 from cerebros_spark.data.shards import Chunk
 from cerebros_spark.data.table.collection import find_data_error
-from cerebros_spark.data.table.fields import encode_fields
+from cerebros_spark.data.table.encode_fields import encode_fields
+from cerebros_spark.data.table.encode_matrix import encode_matrix
 from cerebros_spark.data.table.labels import index_classes
-from cerebros_spark.data.table.matrix import encode_matrix
 from cerebros_spark.data.table.schema import TableSchema
 from nas.data.columns import build_inputs, build_labels, check_columns, stack_arrow_rows
 from nas.metrics.labels import AllowedValues

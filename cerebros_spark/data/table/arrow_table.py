@@ -19,7 +19,7 @@ from cerebros_spark.data.table.column_use import (
     describe_survey,
     find_reason,
 )
-from cerebros_spark.data.table.fields import encode_fields, to_raw_columns
+from cerebros_spark.data.table.encode_fields import encode_fields, to_raw_columns
 from cerebros_spark.data.table.learning import learn_schema, plan_counts
 from cerebros_spark.data.table.schema import LabelClasses, TableColumn, TableSchema
 from cerebros_spark.data.table.source import VECTOR, RawColumn, describe_arrow, resolve_kinds
@@ -122,7 +122,7 @@ class ArrowTable:
         return np.flatnonzero(others)
 
     def encode(self, columns: Sequence[TableColumn]) -> dict[str, np.ndarray]:
-        """Encode all rows as fields, the columns of shards; see :func:`.fields.encode_fields`."""
+        """Encode all rows as fields, the columns of shards; see :mod:`.encode_fields`."""
         raw = to_raw_columns(columns)
         parts = [encode_fields(batch, columns) for batch in self.batches(raw)]
         return {

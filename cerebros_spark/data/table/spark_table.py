@@ -28,7 +28,7 @@ from cerebros_spark.data.table.batch import (
     vector_length_error,
 )
 from cerebros_spark.data.table.column_use import SurveyedColumn
-from cerebros_spark.data.table.fields import to_raw_columns
+from cerebros_spark.data.table.encode_fields import to_raw_columns
 from cerebros_spark.data.table.schema import (
     LabelClasses,
     NumberColumn,

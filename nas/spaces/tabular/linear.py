@@ -7,7 +7,7 @@ from typing import Any
 
 from keras import layers, ops
 
-from cerebros_spark.data.table.matrix import CLIP, MOST_RESTORED
+from cerebros_spark.data.table.encode_matrix import CLIP, MOST_RESTORED
 from cerebros_spark.data.table.schema import MatrixLayout
 from nas.spaces.tabular.ends import NetworkEnds
 from nas.spaces.tabular.training import make_warm_adamw
@@ -36,7 +36,7 @@ def build_linear(hp: Any, ends: NetworkEnds, steps: int, active: bool) -> Any:
 
 
 def _restore_numbers(matrix: Any, layout: MatrixLayout) -> Any:
-    """Undo the smooth clipping; see :func:`cerebros_spark.data.table.matrix.restore_numbers`."""
+    """Undo the smooth clipping, as ``restore_numbers`` of the table encoding does."""
     if not layout.numbers:
         return matrix
     clipped = ops.clip(matrix[:, : layout.numbers], -MOST_RESTORED, MOST_RESTORED)

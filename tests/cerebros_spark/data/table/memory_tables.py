@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from cerebros_spark.data.table.arrow_table import ArrowTable
-from cerebros_spark.data.table.matrix import encode_matrix
+from cerebros_spark.data.table.encode_matrix import encode_matrix
 
 
 def learn(columns: dict, column_types=None, rows=None):

@@ -21,7 +21,7 @@ from cerebros_spark.data.shards import open_shard
 from cerebros_spark.data.spark_columns import vectors_to_arrays
 from cerebros_spark.data.table.arrow_table import ArrowTable
 from cerebros_spark.data.table.batch import RawBatch
-from cerebros_spark.data.table.matrix import encode_matrix
+from cerebros_spark.data.table.encode_matrix import encode_matrix
 from cerebros_spark.data.table.spark_labels import drop_unlabeled, flatten_structs, index_classes
 from cerebros_spark.data.table.spark_table import RawFeatures, SparkTable
 from cerebros_spark.storage.local import LocalStore

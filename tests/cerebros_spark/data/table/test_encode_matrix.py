@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cerebros_spark.data.table.matrix import restore_numbers
+from cerebros_spark.data.table.encode_matrix import restore_numbers
 from cerebros_spark.data.table.schema import MatrixLayout
 
 
