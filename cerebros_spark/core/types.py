@@ -193,7 +193,8 @@ class DriverLink(Protocol):
     def exchange(self, reports: Sequence[Report], demand: Demand) -> Assignment | None:
         """Send reports and return the next assignment; None when the run has ended.
 
-        With ``Demand.NONE`` the call returns immediately.
+        The call blocks until there is an assignment, the run ends or :meth:`wake` is called. If
+        ``demand`` is ``Demand.NONE``, the call does not wait for an assignment.
         """
 
     def wake(self) -> None:
@@ -213,8 +214,8 @@ class EpochAnswer:
         keep: Whether to keep the epoch's model state instead of the one kept before.
         checkpoint: Serialized model state that the next epoch starts from; None if callbacks did
             not change the epoch's state.
-        learning_rate: New learning rate if ``checkpoint`` differs from the epoch's state in nothing
-            else; otherwise None.
+        learning_rate: New learning rate, if it is the only difference between ``checkpoint`` and
+            the epoch's state; otherwise None.
         extra: Additional fields of the journal record, as JSON types.
         error: Reason why the trial failed; None if it has not failed.
         traceback: Traceback of the failure; None if the trial has not failed.

@@ -157,10 +157,11 @@ def select_precise(
     request: DataRequest,
     raw: Sequence[str] = (),
 ) -> DataFrame:
-    """Select the validation mark as ``held_out``, and the columns before their cast to float32.
+    """Select the source columns in full precision, before they are cast to float32.
 
-    If the request names no validation column, ``held_out`` is false. ``raw`` names additional
-    columns, which are selected unchanged.
+    Also select the boolean validation flag as ``held_out``. If the request names no validation
+    column, ``held_out`` is false in every row. ``raw`` names additional columns, which are selected
+    unchanged.
     """
     is_marked = isinstance(request.validation, str)
     mark = quote(str(request.validation)) if is_marked else "false"

@@ -320,7 +320,7 @@ class Engine:
         self._results.extend(each for each in instructions if isinstance(each, TrialResult))
 
     def _end_epochs(self, finished: Sequence[EpochResult]) -> None:
-        """Merge the metrics of all finished epochs at once; an error fails only its trial."""
+        """Merge the metrics of finished epochs at once; an error fails only the trial at fault."""
         if not finished:
             return
         try:

@@ -35,9 +35,9 @@ Message = TypeVar("Message", bound=msgspec.Struct)
 
 
 class MessageError(CerebrosError, ValueError):
-    """Error for an invalid message, which a different version of this package must have sent.
+    """Error for an invalid message, presumably sent by a different version of this package.
 
-    If a field is invalid, the message names it.
+    If a field is invalid, the error text names the field.
     """
 
 

@@ -43,16 +43,19 @@ from cerebros_spark.scheduler.worker_queues import WorkerQueues
 
 
 class Scheduler:
-    """Scheduler of the trials' visits to partitions.
+    """Scheduler that assigns units of work to workers.
+
+    A unit is one trial's visit to one partition, for training or validation.
 
     Args:
-        partitions: Number of partitions, P, and of workers.
+        partitions: Number of partitions, P, which is also the number of workers.
         reproducible: Whether to fix the order of visits, independent of timing: trial i starts
             epoch e at partition (i + e) mod P and visits the others in cyclic order.
-        validation: Whether epochs end with validation units.
+        validation: Whether each epoch ends with a validation pass.
         max_attempts: Maximum number of attempts at a unit if its worker dies or its error is
             retryable.
-        group_size: Maximum number of a group's trials that a worker runs together.
+        group_size: Maximum number of trials of one group (trials that can be trained together in
+            one fused step) that a worker runs at once.
     """
 
     def __init__(
@@ -111,7 +114,10 @@ class Scheduler:
         return self._trials.get(trial_id)
 
     def count_idle_losses(self, worker: int) -> int:
-        """Count a worker's losses, since its last result, that no unit can have caused."""
+        """Return how often a worker was lost since its last result for reasons other than a unit.
+
+        These are losses while the worker had no units, and errors that no unit caused.
+        """
         return self._idle_losses[worker]
 
     @property

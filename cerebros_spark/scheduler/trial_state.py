@@ -189,7 +189,10 @@ class TrialState:
     # Phases ------------------------------------------------------------------------------
 
     def end_phase(self) -> EpochResult | None:
-        """Start the epoch's next phase and return None, or return the epoch if it is finished."""
+        """End the current phase, and return the epoch's result if this was its last phase.
+
+        Otherwise, start the next phase and return None.
+        """
         totals = self._totals
         if self.phase is Phase.TRAIN and self._plan.validation:
             self._start_phase(Phase.VALIDATE)

@@ -56,12 +56,12 @@ class S3Store(Store):
 
     A write is one request, or a multipart upload that takes effect when it is complete. S3 has no
     append: the object is replaced on the condition that it has not changed since it was read. If
-    two processes append at the same required length, one fails; without a required length, both
-    appends succeed. On a service without conditional requests (``If-Match``), do not resume a run
-    from two drivers.
+    two processes append and both require the same current length (see :meth:`.Store.append`), only
+    one succeeds; if neither requires a length, both succeed. On a service without conditional
+    requests (``If-Match``), do not resume a run from two drivers.
 
     The driver and each worker find their credentials where the AWS tools do (environment variables,
-    profiles, the machine's role); options that are credentials are rejected.
+    profiles, the instance's IAM role); options that are credentials are rejected.
 
     Args:
         url: Bucket and prefix, ``s3://bucket/prefix``. The bucket must exist.

@@ -62,8 +62,9 @@ def scan_arrow(table: pa.Table, names: Sequence[str]) -> dict[str, ColumnScan]:
 def cast_arrow(table: pa.Table, kinds: Mapping[str, str], zone: str | None) -> pa.Table:
     """Cast string columns to the given kinds; leave other columns unchanged.
 
-    Each value must have its column's kind or be a missing-value mark. Such marks, dates that do not
-    exist, and instants with an offset beyond 18 hours become null.
+    The caller must ensure that each value is valid for its column's kind or is a missing-value
+    marker. These markers, nonexistent dates, and instants with a UTC offset beyond 18 hours become
+    null.
 
     Args:
         table: The table.

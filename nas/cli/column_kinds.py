@@ -1,7 +1,7 @@
 """Kinds of CSV columns, inferred from all of their values.
 
 CSV values are read as strings. One pass finds, for each column, the kinds (such as integer, date or
-string) that all of its values have, ignoring missing-value marks.
+string) that all of its values have, ignoring missing-value markers.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class ColumnScan:
 
     Attributes:
         examples: For each kind, a value that does not have it; None if all values have it.
-        has_values: Whether there is any value other than missing-value marks.
+        has_values: Whether there is any value other than missing-value markers.
         impossible: Number of dates or times whose day does not exist; meaningful only if all values
             are dates or times.
     """

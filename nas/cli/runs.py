@@ -191,7 +191,7 @@ def audit(run: str, records: bool) -> None:
 @click.option("--output", default="model.keras", show_default=True, metavar="FILE")
 @verbose_option
 def export(run: str, output: str) -> None:
-    """Save the model that predicts: the ensemble of a run, or its best network."""
+    """Save a run's prediction model: the ensemble if there is one, otherwise the best network."""
     path = Path(output)
     if path.suffix != ".keras" or path.is_dir():
         raise ArgumentError(f"--output must be a file with the suffix .keras, but got {output!r}")

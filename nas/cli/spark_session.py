@@ -1,4 +1,4 @@
-"""The Spark session of a command."""
+"""Creation of the Spark session in which a command-line command runs."""
 
 from __future__ import annotations
 

@@ -97,7 +97,10 @@ def scan_spark(
 
 
 def describe_spark_kinds(df: DataFrame) -> dict[str, str]:
-    """Return each column's kind, inferred from its type; columns such as arrays are omitted."""
+    """Return the kind of each column, by name, inferred from its Spark type.
+
+    Columns of unsupported types, such as arrays, are omitted.
+    """
     return {
         each.name: _KINDS_OF_SPARK[name]
         for each in df.schema.fields
@@ -106,11 +109,11 @@ def describe_spark_kinds(df: DataFrame) -> dict[str, str]:
 
 
 def cast_sql(name: str, kind: str) -> str:
-    """Return SQL that casts a string column to ``kind``, with missing-value marks as null."""
+    """Return SQL that casts a string column to ``kind``, and missing-value markers to null."""
     column = quote_name(name)
     if kind == STRING:
         return column
-    if kind == NUMBER:  # Spark converts one of the marks
+    if kind == NUMBER:  # Spark converts one of the markers
         column = f"if(lower({column}) = 'nan', null, {column})"
     return f"try_cast({column} as {_SQL_TYPES[kind]})"
 

@@ -363,7 +363,10 @@ def _name_probabilities(result: Any, column: str, existing: Sequence[str]) -> li
 
 
 def _find_example(scan: ColumnScan, kinds: Sequence[str]) -> str | None:
-    """Return a value that lacks one of ``kinds``, preferably the last; None if there is none."""
+    """Return an example of a value that does not fit one of ``kinds``, preferably the last kind.
+
+    Return None if every value fits all of them.
+    """
     examples = (scan.examples[kind] for kind in reversed(kinds))
     return next((example for example in examples if example is not None), None)
 

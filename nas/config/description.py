@@ -131,7 +131,10 @@ def _describe_space(space: CerebrosSpace | TabularSpace | None) -> Any:
 
 
 def _describe_compilation(program: str) -> Any:
-    """Describe losses, metrics and outputs without head names, which AutoKeras numbers."""
+    """Describe the losses, metrics and outputs of ``program``.
+
+    Head names are replaced, because AutoKeras appends a running number to them.
+    """
     text = get_merger_key(program)
     names = [output["name"] for output in json.loads(program)["outputs"]]
     for number, name in sorted(enumerate(names), key=lambda each: -len(each[1])):

@@ -223,7 +223,7 @@ def _check_times(series: pd.Series, name: str) -> None:
 
 
 def _simplify_categories(series: pd.Series) -> pd.Series:
-    """Return a categorical column whose categories are integers, booleans or strings."""
+    """Convert the categories of a categorical column to integers, booleans or strings."""
     categories = series.cat.categories
     if pd.api.types.is_integer_dtype(categories) or pd.api.types.is_bool_dtype(categories):
         return series

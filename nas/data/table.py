@@ -63,11 +63,11 @@ class TableOptions:
 
 @dataclass(frozen=True)
 class NamedTable(NamedColumns):
-    """Arguments of ``fit`` with a raw table.
+    """Arguments of ``fit`` when the features are given as a raw table.
 
     Attributes:
         table: The features, as a raw table; ``columns`` holds only the labels and other columns.
-        classes: Classes of each label of a classification head.
+        classes: Classes of each classification head's label columns.
     """
 
     table: ArrowTable
@@ -87,7 +87,7 @@ def name_table(
     weight_column: str | None,
     rule: SplitRule | None = None,
 ) -> NamedTable:
-    """Convert ``fit`` arguments with a raw table to named columns, with classes as indices.
+    """Convert ``fit`` arguments with a raw table to named columns; classes become indices.
 
     Rows without a label are dropped with a warning. If ``rule`` is not None, it splits the rows
     by group or time and replaces ``validation``. For the other arguments, see
@@ -300,10 +300,11 @@ def _concat(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
 def index_labels(
     labels: pd.DataFrame, heads: Sequence[Any], label_columns: Columns | None = None
 ) -> tuple[list[LabelClasses], dict[str, np.ndarray]]:
-    """Convert labels to arrays, with the classes of classification heads as indices.
+    """Convert labels to arrays; for classification heads, replace classes by their indices.
 
     Returns:
-        The classes of each label of a classification head, and all label arrays by column name.
+        The classes of each classification head's label columns, and the arrays of all label columns
+        by column name.
     """
     classes, columns = [], {}
     for name in labels.columns:

@@ -42,8 +42,9 @@ def build_layer_graph(architecture: Mapping[str, Any]) -> Any:
     """Build a ``networkx.DiGraph`` of a model's layer calls.
 
     A node is one call of a layer. It has the attributes ``name``, ``kind`` (the layer's class) and
-    ``config``. An edge's attribute ``count`` is how often the source's output is read. The graph's
-    attributes ``inputs`` and ``outputs`` are lists of nodes, in the model's order.
+    ``config``. An edge's attribute ``count`` is the number of times that the target takes the
+    source's output as an input. The graph's attributes ``inputs`` and ``outputs`` are lists of
+    nodes, in the model's order.
 
     Args:
         architecture: Result of :func:`read_architecture`.

@@ -86,7 +86,7 @@ def check_shapes(
 
 
 def warn_of_leaks(x: Sequence[np.ndarray], y: Sequence[np.ndarray]) -> None:
-    """Warn about each feature that is identical to a label, which a network would only copy."""
+    """Warn about each feature that equals a label, because a network would simply copy it."""
     for i, array in enumerate(x):
         features = array.reshape(len(array), -1)
         for j, labels in enumerate(y):

@@ -16,8 +16,9 @@ def write_drawings(
 ) -> dict[str, str]:
     """Write an SVG drawing of each network that was built; return the paths by trial ID.
 
-    ``graphs`` is an absolute folder, or one relative to ``folder``. If it is None, nothing is drawn
-    and the result is empty. ``tries`` is the number of trials per moiety.
+    ``graphs`` is the folder for the drawings: an absolute path, or a path relative to ``folder``.
+    If it is None, nothing is drawn and the result is empty. ``tries`` is the number of trials per
+    moiety.
     """
     if graphs is None:
         return {}

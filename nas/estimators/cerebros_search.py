@@ -280,9 +280,9 @@ class SimpleCerebrosRandomSearch:
         return self._result
 
     def get_best_model(self) -> keras.Model:
-        """Return the best network, with the weights for which the best value was reported.
+        """Return the best network, with the weights from its epoch with the best objective value.
 
-        It takes the features without any scaling and returns outputs in the units of the labels.
+        It takes unscaled features and returns outputs in the units of the labels.
 
         Raises:
             NotFittedError: If :meth:`run_random_search` has not returned yet.

@@ -189,7 +189,10 @@ def _add_call(
     code: types.CodeType,
     is_custom: Callable[[str], bool],
 ) -> None:
-    """Add the arguments of a call to custom code, and the attributes that ``setattr()`` sets."""
+    """Add to ``changes`` what the call at ``steps[index]`` may modify.
+
+    These are its arguments if it calls custom code, and the attribute that ``setattr()`` sets.
+    """
     inside = steps[_find_start(steps, index, steps[index].after) : index]
     inside = [each for each in inside if each.opname not in _CALLS]
     loads = [n for n, each in enumerate(inside) if each.opname in _OUTER | _LOCAL]

@@ -118,11 +118,12 @@ def _is_mutable(*values: str) -> bool:
 
 
 def _compare_root(root: str, before: Parts, now: Parts) -> list[str]:
-    """Return the differences between parts that both results have.
+    """Compare the code of two results under ``root``, and return descriptions of the differences.
 
-    If there are none, return the functions and classes that only one result has, but only if each
-    result has such code or one result has no parts. Otherwise such code is ignored: equal code
-    refers to the same names, so the rest was added or removed independently.
+    Parts that both results recorded are compared first. If these are equal, the functions and
+    classes that only one result recorded are returned if each result has some, or if one result has
+    no parts at all. Otherwise, they are ignored: equal code refers to the same names, so it cannot
+    use a function or class that was added or removed.
     """
     changed = [
         _format_difference(root, name, before[name], now[name])

@@ -238,7 +238,7 @@ def _are_class_indices(
 ) -> bool:
     """Return whether labels with one value per row are class indices, with one output per class.
 
-    If not, a custom loss gives the outputs a different meaning, such as quantiles.
+    Otherwise, the outputs have another meaning, defined by a custom loss, such as quantiles.
     """
     if labels.width != 1 or loss in SPARSE:
         return labels.width == 1  # the manifest does not list more than 1,000 classes

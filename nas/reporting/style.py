@@ -69,13 +69,13 @@ def has_wide_range(values: Sequence[float]) -> bool:
 
 
 def set_plain_numbers(axis: Any) -> None:
-    """Format an axis's labels as plain numbers such as 0.01, without exponents or offsets."""
+    """Format an axis's tick labels as plain numbers such as 0.01, without exponents or offsets."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.5g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
 def set_logarithmic(axis: Any) -> None:
-    """Make an axis logarithmic, with some labels between the powers of ten."""
+    """Make an axis logarithmic, with some tick labels between the powers of ten."""
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if axis.axis_name == "y" else (1, 3)))
     set_plain_numbers(axis)

@@ -61,7 +61,7 @@ class Fusion:
         self._logged = False
 
     def __call__(self, spec: TrialSpec) -> TrialSpec:
-        """Return the trial's spec, marked for fused training unless Keras should train it alone."""
+        """Return the spec, marked for fused training unless Keras should train it individually."""
         program = json.loads(spec.program)
         try:
             recipe, network = parse_network(program)
@@ -131,7 +131,7 @@ class Fusion:
 
 
 def _to_network(plan: NetworkFuture, merge: str) -> Network:
-    """Convert a Cerebros plan to a network without weights and layer names."""
+    """Convert a Cerebros plan to a network that has no weights or layer names."""
     return Network(
         tuple(unit.neurons for unit in plan.inputs),
         tuple(tuple(_to_unit(unit, unit.level) for unit in level) for level in plan.hidden),

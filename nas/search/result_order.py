@@ -60,7 +60,8 @@ class ResultOrder:
     def advance(self, trial: RunningTrial, proceed: bool | None) -> None:
         """Advance the virtual clock to the time at which an epoch's result was due.
 
-        ``proceed`` is whether the trial continues; None if it waits for the tuner's decision.
+        ``proceed`` is whether the trial continues, in which case its next result is scheduled; None
+        if it waits for the tuner's decision.
         """
         self._now = trial.due
         if proceed is not False:

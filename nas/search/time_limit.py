@@ -60,8 +60,9 @@ class TimeLimit:
     def ends_exploration(self, pending: float, workers: int, folds: int, most: int) -> bool:
         """Return whether to stop proposing new configurations.
 
-        New configurations have a fraction of the time. After that, they continue as long as this
-        does not reduce the number of finalists (configurations to cross-validate).
+        If there is cross-validation, a fraction of the time is reserved for exploration. After
+        that, new configurations are proposed only as long as this does not reduce the number of
+        finalists (configurations to cross-validate).
 
         Args:
             pending: Number of running trials per worker; they must end before the finalists are

@@ -138,7 +138,7 @@ def _score_folds(trials: Sequence[TrialRecord], objective: keras_tuner.Objective
 
 
 def _was_cut(trial: TrialRecord, first: TrialRecord) -> bool:
-    """Return whether the time limit stopped a trial early, although the first trial completed."""
+    """Return whether the time limit stopped ``trial`` early but not ``first``, the first trial."""
     is_first_whole = first.status is Status.COMPLETED
     return is_first_whole and trial.status is Status.STOPPED
 

@@ -104,7 +104,10 @@ class BaseTuner(Tuner, abc.ABC):
         self.space.learn(hyperparameters)
 
     def propose(self) -> Proposal | Pause:
-        """Return the next proposal, or DONE after ``max_trials`` or if the space is exhausted."""
+        """Return the next proposal.
+
+        Return ``Pause.DONE`` after ``max_trials`` proposals or if the space is exhausted.
+        """
         number = len(self.trials)
         if self.max_trials is not None and number >= self.max_trials:
             return Pause.DONE

@@ -93,7 +93,10 @@ class CrossValidatingTuner(Tuner):
             self._limit = finalists
 
     def extend(self, max_trials: int | None) -> None:
-        """Resume proposing configurations, up to ``max_trials``, and then folds of finalists."""
+        """Resume proposing configurations until there are ``max_trials`` (no limit if None).
+
+        After that, propose the cross-validation folds of the finalists.
+        """
         if max_trials != self.max_trials:
             extend_tuner(self.tuner, max_trials)
         self.max_trials = max_trials

@@ -85,7 +85,7 @@ class ViewImporter(importlib.abc.MetaPathFinder):
         module.__dict__["__builtins__"] = self._builtins
 
     def amend(self, module: ModuleType) -> None:
-        """Apply the amendment for a module of the package, if any, after the module's code ran."""
+        """Call the amendment for a module of the package, if any; called after its code has run."""
         amendment = self._amendments.get(module.__name__)
         if amendment is not None:
             amendment(module)

@@ -35,8 +35,8 @@ TURN = 2 * np.pi
 def encode_matrix(schema: TableSchema, fields: Mapping[str, np.ndarray]) -> np.ndarray:
     """Encode fields, by column name, as a float32 matrix of shape ``(rows, width)``.
 
-    A missing number becomes 0, which represents the median. If numbers of the column are missing in
-    training rows, a flag also marks it.
+    A missing number becomes 0, which represents the median. If numbers are missing in the training
+    rows, an additional 0/1 column of the matrix flags them.
     """
     layout = schema.matrix
     rows = len(next(iter(fields.values())))

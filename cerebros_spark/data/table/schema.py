@@ -59,7 +59,7 @@ class NumberColumn(_Column, frozen=True, tag="number"):
 
     @property
     def numbers(self) -> int:
-        """Number of scaled numbers in the matrix."""
+        """Number of matrix columns that hold scaled numeric values."""
         return len(self.center)
 
     @property
@@ -115,7 +115,7 @@ class CategoryColumn(_Column, frozen=True, tag="category", omit_defaults=True):
 
     @property
     def numbers(self) -> int:
-        """Number of scaled numbers in the matrix."""
+        """Number of matrix columns that hold scaled numeric values."""
         return 0
 
     @property
@@ -171,7 +171,7 @@ class DatetimeColumn(_Column, frozen=True, tag="datetime"):
 
     @property
     def numbers(self) -> int:
-        """Number of scaled numbers in the matrix."""
+        """Number of matrix columns that hold scaled numeric values."""
         return sum(part not in CYCLES for part in self.parts)
 
     @property

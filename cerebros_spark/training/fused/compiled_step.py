@@ -218,7 +218,10 @@ class CompiledStep:
         return sums
 
     def _activate_outputs(self, raw: Any) -> list[Any]:
-        """Return one ``(batch, output width)`` per output from ``raw (outputs, width, batch)``."""
+        """Return one tensor of shape ``(batch, output width)`` per output.
+
+        ``raw`` has the shape ``(outputs, width, batch)``.
+        """
         results = []
         by_row = tf.transpose(raw, (0, 2, 1))  # (outputs, batch, width)
         for number, width in enumerate(self.shape.outputs):

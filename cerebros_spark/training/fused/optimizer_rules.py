@@ -96,7 +96,10 @@ def _build_adam(config: Mapping[str, Any]) -> UpdateRule:
 
 
 def _build_sgd(config: Mapping[str, Any]) -> UpdateRule:
-    """Build the update rule of gradient descent, whose momentum includes the learning rate."""
+    """Build the update rule of SGD.
+
+    As in Keras, the gradient is multiplied by the learning rate before the momentum accumulates it.
+    """
     nesterov = config["nesterov"]
 
     def step(

@@ -192,7 +192,7 @@ class TrialCallbacks:
 
 
 class LearningRateSetter:
-    """Setter of learning rates in one program's model states, as callbacks would set them."""
+    """Setter of the learning rate in one program's model states, as a Keras callback sets it."""
 
     def __init__(self, program: str) -> None:
         self._model = deserialize_model(program)

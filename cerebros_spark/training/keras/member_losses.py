@@ -42,7 +42,8 @@ class MemberLosses(keras.layers.Layer):
     def call(self, members: Any, training: bool | None = None) -> Any:
         """Return ``members (rows, members, outputs)`` unchanged.
 
-        If ``training`` is true, add the difference to the loss.
+        If ``training`` is true, also add to the model's loss the mean of the members' losses minus
+        the loss of the members' mean, multiplied by ``scale``.
         """
         if training:
             self.add_loss(self._compute_difference(members))

@@ -192,7 +192,10 @@ class MetricsMerger:
 
     @functools.cached_property
     def _compiled(self) -> Callable[[Any], dict[str, Any]] | None:
-        """Graph that computes the metrics many times faster; None if there are custom metrics."""
+        """Compiled function that computes metrics many times faster than eager calls.
+
+        None if there are custom metrics.
+        """
         if not all(_is_builtin(metric) for metric in _flatten_metrics(self._model.metrics)):
             return None
         totals = tf.TensorSpec((None, sum(self._sizes)), tf.float64)

@@ -45,7 +45,10 @@ _deferred: _Settings | None = None
 
 
 def disable_determinism() -> None:
-    """Disable deterministic TensorFlow operations, or drop settings that are still deferred."""
+    """Disable deterministic TensorFlow operations.
+
+    If :func:`configure` deferred settings that have not been applied yet, drop these instead.
+    """
     global _deferred
     with _lock:
         if _deferred is None:

@@ -31,19 +31,19 @@ _HEADS = {"classification": ak.ClassificationHead, "regression": ak.RegressionHe
 
 
 class CerebrosEstimator(Estimator, SearchParams, DefaultParamsReadable, DefaultParamsWritable):
-    """Spark ML estimator that searches for the best network for a DataFrame, on its cluster.
+    """Spark ML estimator that searches for a DataFrame's best network on its Spark cluster.
 
     The columns need no ``StringIndexer`` and no ``VectorAssembler``: the search learns the encoding
     of ``featuresCols`` from the training rows, and indexes the classes of ``labelCol`` in ascending
     order. Rows without a label are left out, with a warning.
 
     Args:
-        search: Function that takes the estimator and returns a ``HyperHyperModel``, for search
-            spaces, graphs, tuner options and other settings that have no parameter. The function
-            may bind a tuner; the estimator binds the resources. The parameters ``problemType``,
-            ``tuner``, ``objective``, ``maxTrials``, ``projectName`` and ``seed`` are then ignored.
-            Copies of the estimator keep the function, but an estimator with one cannot be saved. If
-            None, the search is built from the parameters.
+        search: Function that takes the estimator and returns a ``HyperHyperModel``. Use it for
+            settings that have no parameter, such as search spaces, graphs and tuner options. The
+            function may set a tuner; the estimator sets the resources. If it is given, the
+            parameters ``problemType``, ``tuner``, ``objective``, ``maxTrials``, ``projectName`` and
+            ``seed`` are ignored, and the estimator cannot be saved; its copies keep the function.
+            If None, the search is built from the parameters.
         **params: The parameters by name; see ``explainParams()``.
     """
 

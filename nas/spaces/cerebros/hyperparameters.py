@@ -54,7 +54,8 @@ def assign(
 ) -> None:
     """Declare all hyperparameters of the space in ``hp``, with the values of one network.
 
-    The network is given by a moiety and a wiring, an integer from 0 to :data:`MAX_WIRING`.
+    The network is determined by a moiety and by ``wiring``, an integer from 0 to
+    :data:`MAX_WIRING` that seeds its random connections.
     """
     values: dict[str, Any] = {
         "levels": len(moiety.neurons),
@@ -78,7 +79,10 @@ def assign(
 
 
 def declare(hp: Any, space: CerebrosSpace, prefix: str = "cerebros") -> None:
-    """Declare all hyperparameters of the space, with ``prefix`` except for ``learning_rate``."""
+    """Declare all hyperparameters of the space.
+
+    All names except ``learning_rate`` start with ``prefix``.
+    """
     read_moiety(hp, space, prefix)
     read_learning_rate(hp, space)
 

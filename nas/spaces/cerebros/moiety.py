@@ -13,12 +13,14 @@ from nas.spaces.validation import check_activation, check_member
 
 @dataclass(frozen=True)
 class Moiety:
-    """Levels, units and neurons of a network, for which several wirings can be drawn.
+    """Levels, units and neurons of a network, without its connections.
+
+    Several random patterns of connections can be drawn for one moiety.
 
     Attributes:
         neurons: For each hidden level, from the inputs down, the number of neurons of each unit.
-        dendrites: Number of dendrites of each unit, nested like ``neurons``; empty if the units are
-            plain Dense layers.
+        dendrites: Number of dendrites (parallel Dense layers whose outputs are concatenated) of
+            each unit, nested like ``neurons``; empty if the units are plain Dense layers.
         activation: Activation of the hidden units.
         merge: How a unit merges its sources: ``"concatenate"`` or ``"add"``.
         regularization: Layer after the merge: ``"batch_normalization"``, ``"dropout"`` or

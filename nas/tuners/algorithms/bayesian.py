@@ -144,7 +144,7 @@ class BayesianTuner(BaseTuner):
 
 
 def _mutate(definition: Any, values: Values, generator: np.random.Generator) -> Any:
-    """Return a hyperparameter's value unchanged, or randomly a number near it or a new choice."""
+    """Return a hyperparameter's value, randomly kept, moved to a nearby number or chosen again."""
     value: Any = values.get(definition.name)
     if not contains(definition, value):
         return from_unit(definition, generator.random())

@@ -117,10 +117,10 @@ class DeepHyperTuner(BaseTuner):
 class _Problem:
     """Search space translated for DeepHyper.
 
-    A number becomes a position in [0, 1] according to its sampling; a choice becomes the index of
-    its value. DeepHyper does not support conditions on numbers or on names that are declared
-    several times. Such conditions are omitted; the value that DeepHyper chooses is ignored if the
-    hyperparameter is inactive.
+    A numeric hyperparameter becomes a position in [0, 1] on its sampling scale (such as linear or
+    log); a choice becomes the index of its value. DeepHyper does not support conditions on numeric
+    hyperparameters, or on names that are declared more than once. Such conditions are omitted, and
+    the value that DeepHyper proposes for an inactive hyperparameter is ignored.
     """
 
     def __init__(self, space: SearchSpace) -> None:

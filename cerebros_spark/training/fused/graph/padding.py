@@ -222,10 +222,10 @@ def _get_starts(planes: Sequence[int]) -> np.ndarray:
 
 
 def _number_copies(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the row of each copy, and its index among that row's copies; both ``(copies,)``.
+    """Group the copies with equal values in ``features``, of shape ``(copies,)``, into rows.
 
-    A row consists of the copies with equal values in ``features (copies,)``. Rows are numbered by
-    decreasing number of copies.
+    Return each copy's row number and its index within that row, both of shape ``(copies,)``. Rows
+    are numbered by decreasing number of copies.
     """
     unique, inverse, counts = np.unique(features, return_inverse=True, return_counts=True)
     row = np.empty(len(unique), np.int64)

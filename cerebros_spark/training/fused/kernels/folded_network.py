@@ -1,4 +1,8 @@
-"""Training and inference of networks whose units have a single effective weight per feature."""
+"""Training and inference of folded networks.
+
+In a folded network, the weights of all copies of a feature in a unit are added up to one weight,
+see :mod:`.folding`.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +103,7 @@ class FoldedNetwork:
         return self._split_outputs(raw), result.features.moments, backward
 
     def fold(self, weights: Tensors, moving: Tensors, prepared: _Prepared) -> FoldedWeights:
-        """Return the folded weights for inference, with batch normalization folded in.
+        """Return the folded weights for inference, which include the batch normalization.
 
         ``weights`` and ``moving`` have the names and shapes of ``elementwise.Tensors``.
         """

@@ -1,7 +1,8 @@
 """Forward and backward passes of a folded network's hidden units.
 
-A loop runs the hidden units one by one, so only one unit is compiled, and padding units are never
-run. A unit can read all units before it, on any level.
+In a folded network, the weights of all copies of a feature in a unit are added up to one weight,
+see :mod:`.folding`. A loop runs the hidden units one by one, so only one unit is compiled, and
+padding units are never run. A unit can read all units before it, on any level.
 """
 
 from __future__ import annotations

@@ -88,8 +88,8 @@ class WeightIndices:
     """Indices of the folded weights, in the orders that the forward and backward passes need.
 
     Gathering a matrix in transposed order is several times faster than multiplying by a transposed
-    matrix. ``neurons`` is the total number of neurons, padded to a multiple of ``n``. All indices
-    are ``int32``.
+    matrix. ``n`` is the number of neurons per hidden unit of the padded shape. ``neurons`` is the
+    total number of neurons, padded to a multiple of ``n``. All indices are ``int32``.
     """
 
     units: Any  # (units, n, features): weights of all features in each hidden unit
