@@ -31,3 +31,19 @@ def test_spark_scans_and_converts_columns_in_one_pass(spark):
         ),
         (None, 2.5, None, None, datetime.datetime(2024, 2, 29), "8"),
     }
+
+
+def test_many_rows_are_scanned_by_the_workers(spark):
+    df = spark.range(0, 60_000, 1, 3).selectExpr(
+        "cast(id as string) as whole",
+        "if(id = 59999, '0.5', cast(id as string)) as `a number`",
+        "if(id = 100, 'x', 'true') as text",
+        "cast(date_add(date'2024-01-01', cast(id % 300 as int)) as string) as day",
+        "if(id = 40000, 'a line', null) as line",
+    )
+    scans, line = scan_spark(df, ["whole", "a number", "text", "day"], "line")
+    kinds = [each.find_kind() for each in scans.values()]
+    assert kinds == ["integer", "number", "string", "date"]
+    assert scans["a number"].examples["integer"] == "0.5"
+    assert line == "a line"
+    assert scan_spark(df, ["whole"])[1] is None
