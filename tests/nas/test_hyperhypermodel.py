@@ -73,6 +73,13 @@ def test_the_leaderboard_has_every_trial_the_best_first(result):
     assert result.best_trial.trial_id == board["trial"][0]
 
 
+def test_the_table_is_described_before_any_work(model, frame):
+    described = model.describe(frame)
+    assert described.label == "y"  # the bound one
+    assert model.describe(frame, "binary").classes[0][0] in (0, 1)
+    assert "90 rows, 6 columns" in str(described)
+
+
 def test_a_score_is_the_best_epoch_of_its_history(result):
     for trial in result.trials:
         history = result.get_history(trial.trial_id)["val_loss"]
