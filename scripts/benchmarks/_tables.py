@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 
@@ -35,3 +36,12 @@ class Table:
         frame = frame.drop(columns="rownames", errors="ignore").dropna(subset=[self.label])
         frame = frame.assign(**{name: pd.to_datetime(frame[name]) for name in self.dates})
         return frame.reset_index(drop=True)
+
+    def split(self, rows: int | None, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Load at most ``rows`` rows; return four fifths for training, and a fifth for scoring."""
+        frame = self.load()
+        if rows and len(frame) > rows:
+            frame = frame.sample(rows, random_state=0)
+        order = np.random.default_rng(seed).permutation(len(frame))
+        fifth = len(frame) // 5
+        return frame.iloc[order[fifth:]], frame.iloc[order[:fifth]]

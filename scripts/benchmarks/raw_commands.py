@@ -21,7 +21,6 @@ from typing import Any
 # The parent folder has the modules that all scripts share.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import numpy as np
 import pandas as pd
 from _tables import Table
 from raw_tables import TABLES, score
@@ -45,13 +44,10 @@ def main() -> None:
 
 def search(table: Table, args: Any) -> dict[str, Any]:
     """Search a table and predict new rows, by commands; return the scores and seconds."""
-    frame = table.load()
-    if args.rows and len(frame) > args.rows:
-        frame = frame.sample(args.rows, random_state=0)
-    order = np.random.default_rng(args.seed).permutation(len(frame))
-    test, train = frame.iloc[order[: len(frame) // 5]], frame.iloc[order[len(frame) // 5 :]]
+    train, test = table.split(args.rows, args.seed)
+    rows = len(train) + len(test)
     label = table.label
-    result: dict[str, Any] = {"table": table.name, "rows": len(frame), "columns": frame.shape[1]}
+    result: dict[str, Any] = {"table": table.name, "rows": rows, "columns": train.shape[1]}
     result["metric"] = "log loss" if table.is_class else "RMSE"
     with tempfile.TemporaryDirectory() as folder:
         train.to_csv(f"{folder}/train.csv", index=False)

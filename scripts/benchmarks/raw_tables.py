@@ -76,13 +76,10 @@ def main() -> None:
 
 def compare(table: Table, args: Any) -> dict[str, Any]:
     """Search a table both ways; return the scores and seconds."""
-    frame = table.load()
-    if args.rows and len(frame) > args.rows:
-        frame = frame.sample(args.rows, random_state=0)
-    order = np.random.default_rng(args.seed).permutation(len(frame))
-    test, train = frame.iloc[order[: len(frame) // 5]], frame.iloc[order[len(frame) // 5 :]]
+    train, test = table.split(args.rows, args.seed)
+    rows = len(train) + len(test)
     is_class = table.is_class
-    result: dict[str, Any] = {"table": table.name, "rows": len(frame), "columns": frame.shape[1]}
+    result: dict[str, Any] = {"table": table.name, "rows": rows, "columns": train.shape[1]}
     result["metric"] = "log loss" if is_class else "RMSE"
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()

@@ -67,7 +67,7 @@ class MergedNetwork:
                 no dropout.
 
         Returns:
-            The raw outputs ``(outputs, width, batch)``, the rows' means and variances
+            The raw outputs ``(outputs, width, batch)``, the features' means and variances
             ``(2, moments)``, and the backward pass. The backward pass is a function that takes the
             gradient with respect to the raw outputs, and returns a dict with the gradient with
             respect to each weight.
